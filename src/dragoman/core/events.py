@@ -1,0 +1,219 @@
+"""The closed union of tape events: facts in the past tense, frozen.
+
+Events are forever: kinds may be added, meanings never change. Every `match` on `Event` ends in `assert_never`.
+A run's events, in order (`?` at most once, `*` any number):
+
+    TurnReceived  RunClaimed
+      ( ReplyStarted (TextAdded | ThinkingAdded)* ReplyFinished
+        ( ToolStarted* ToolReturned* | ClientToolRequested* ) )*      AttemptReset and RunClaimed may cut in anywhere
+    one of RunCompleted RunFailed RunCancelled RunNeedsClient         nothing of that run comes after it
+"""
+
+import msgspec
+from msgspec import Struct
+
+from dragoman.core.agents import ToolSpec
+from dragoman.core.messages import Message, ToolCall, Usage
+from dragoman.core.names import CallId, ConversationId, ProjectId, RunId, Tape
+
+
+class _Event(Struct, frozen=True, tag_field="kind", omit_defaults=True):
+    """Spelling shared by all kinds: `kind` is the tag, defaults are left out."""
+
+
+class ConversationCreated(_Event, frozen=True, tag="conversation_created"):
+    """`origin` is the dialect or command that made it; `owner` the credential's id."""
+
+    project: ProjectId
+    conversation: ConversationId
+    origin: str = ""
+    owner: str = ""
+
+
+class MessagesImported(_Event, frozen=True, tag="messages_imported"):
+    """Messages that were said elsewhere and belong to this conversation from now on."""
+
+    messages: tuple[Message, ...]
+    source: str = ""
+
+
+class TurnReceived(_Event, frozen=True, tag="turn_received"):
+    """What the caller asked, with everything a restart needs to answer it.
+
+    `agent` and `model` are names ("" = the default); `instructions` are added to the agent's own for this turn;
+    `deltas` = the caller reads text as it grows, so the model is asked to stream.
+    """
+
+    messages: tuple[Message, ...]
+    agent: str = ""
+    model: str = ""
+    instructions: tuple[str, ...] = ()
+    client_tools: tuple[ToolSpec, ...] = ()
+    deltas: bool = True
+    origin: str = ""
+    credential_id: str = ""
+
+
+class RunClaimed(_Event, frozen=True, tag="run_claimed"):
+    """An attempt began; `epoch` counts them from 1."""
+
+    epoch: int
+
+
+class ReplyStarted(_Event, frozen=True, tag="reply_started"):
+    agent: str
+    model: str
+
+
+class TextAdded(_Event, frozen=True, tag="text_added"):
+    text: str
+
+
+class ThinkingAdded(_Event, frozen=True, tag="thinking_added"):
+    text: str
+
+
+class ReplyFinished(_Event, frozen=True, tag="reply_finished"):
+    """One model call is over. `text` is the whole text, whether or not it was also added piece by piece."""
+
+    text: str
+    calls: tuple[ToolCall, ...] = ()
+    usage: Usage = Usage()
+    finish_reason: str = "stop"
+    thinking: str = ""
+
+
+class ToolStarted(_Event, frozen=True, tag="tool_started"):
+    """The intent: committed before the tool may do anything."""
+
+    call: ToolCall
+
+
+class ToolReturned(_Event, frozen=True, tag="tool_returned"):
+    call_id: CallId
+    content: str
+    is_error: bool = False
+    duration_ms: int = 0
+    code: str = ""
+    """"" or why it is an error: tool_failed, unknown_tool, bad_arguments, timeout, outcome_unknown, denied."""
+
+
+class ApprovalRequested(_Event, frozen=True, tag="approval_requested"):
+    call: ToolCall
+    arguments_hash: str
+    expires_at: float
+
+
+class ApprovalDecided(_Event, frozen=True, tag="approval_decided"):
+    call_id: CallId
+    approved: bool
+    decided_by: str = ""
+
+
+class ClientToolRequested(_Event, frozen=True, tag="client_tool_requested"):
+    call: ToolCall
+
+
+class HandedOver(_Event, frozen=True, tag="handed_over"):
+    from_agent: str
+    to_agent: str
+
+
+class AttemptReset(_Event, frozen=True, tag="attempt_reset"):
+    """Everything this run put on the tape from `from_seq` up to here is void; a new try follows."""
+
+    from_seq: int
+
+
+class TitleGiven(_Event, frozen=True, tag="title_given"):
+    title: str
+
+
+class RunCompleted(_Event, frozen=True, tag="run_completed"):
+    usage: Usage = Usage()
+
+
+class RunFailed(_Event, frozen=True, tag="run_failed"):
+    """`code` is from the error tree or step_limit, token_limit, time_limit, repeated_call; `detail` is to be shown."""
+
+    code: str
+    detail: str
+    usage: Usage = Usage()
+
+
+class RunCancelled(_Event, frozen=True, tag="run_cancelled"):
+    cancelled_by: str = ""
+    usage: Usage = Usage()
+
+
+class RunNeedsClient(_Event, frozen=True, tag="run_needs_client"):
+    """The caller must run these calls and send their results with its next turn."""
+
+    calls: tuple[ToolCall, ...]
+    usage: Usage = Usage()
+
+
+RunEnd = RunCompleted | RunFailed | RunCancelled | RunNeedsClient
+Event = (
+    ConversationCreated
+    | MessagesImported
+    | TurnReceived
+    | RunClaimed
+    | ReplyStarted
+    | TextAdded
+    | ThinkingAdded
+    | ReplyFinished
+    | ToolStarted
+    | ToolReturned
+    | ApprovalRequested
+    | ApprovalDecided
+    | ClientToolRequested
+    | HandedOver
+    | AttemptReset
+    | TitleGiven
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+    | RunNeedsClient
+)
+
+DELTAS = (TextAdded, ThinkingAdded)
+"""Kinds whose content stands again, whole, in the ReplyFinished that follows."""
+
+
+class Entry(Struct, frozen=True):
+    """One event where it stands on a tape. `run` is "" for events of the conversation itself; `at` is Unix seconds."""
+
+    seq: int
+    run: RunId
+    at: float
+    event: Event
+
+
+class Place(Struct, frozen=True, gc=False):
+    """A point on a tape: what a reader must hold to go on after `seq`."""
+
+    tape: Tape
+    seq: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def dump_event(event: Event) -> bytes:
+    """JSON, always the same bytes for the same event."""
+    return _encoder.encode(event)
+
+
+def load_event(body: bytes | str) -> Event:
+    """Raises msgspec.ValidationError on a kind we do not know: our own log never holds one."""
+    return _decoder.decode(body)
+
+
+def kind_of(event: Event) -> str:
+    return str(type(event).__struct_config__.tag)
+
+
+def is_end(event: Event) -> bool:
+    return isinstance(event, RunEnd)

@@ -1,0 +1,80 @@
+"""Messages and their parts: what people, models and tools say to each other, in no wire's spelling."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from dragoman.core.names import CallId
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Text(Struct, frozen=True, tag="text", tag_field="part", gc=False):
+    text: str
+
+
+class Thinking(Struct, frozen=True, tag="thinking", tag_field="part", gc=False):
+    """A model's reasoning, where the provider shows it. Never sent back to a model."""
+
+    text: str
+
+
+class Image(Struct, frozen=True, tag="image", tag_field="part", gc=False):
+    """`data` is base64; `url` is used when `data` is empty."""
+
+    media_type: str
+    data: str = ""
+    url: str = ""
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="part", gc=False):
+    """A model asks for a tool. `arguments` is the JSON text just as the model wrote it: it may be invalid."""
+
+    id: CallId
+    name: str
+    arguments: str
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="part", gc=False):
+    call_id: CallId
+    content: str
+    is_error: bool = False
+
+
+Part = Text | Thinking | Image | ToolCall | ToolResult
+
+
+class Message(Struct, frozen=True):
+    """One message. `name` is the agent's name where several speak, else empty."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    name: str = ""
+
+    @property
+    def text(self) -> str:
+        """All text parts joined; images, thinking and calls left out."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+
+def said(role: Role, text: str) -> Message:
+    """A message of one text part."""
+    return Message(role, (Text(text),))
+
+
+class Usage(Struct, frozen=True, gc=False):
+    """LLM tokens as the provider reported them; 0 where it said nothing."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens

@@ -1,0 +1,62 @@
+"""Typed names: ids, who asks (Principal), what they may (Scope), and what time it is (Clock)."""
+
+from enum import StrEnum
+from typing import NewType, Protocol
+
+from msgspec import Struct
+
+ProjectId = NewType("ProjectId", str)
+"""The tenant. A slug such as `default`, or a UUID where a wire demands one."""
+
+ConversationId = NewType("ConversationId", str)
+"""Names a conversation inside its project: 1 to 128 characters, compared exactly. A dialect's own key (a Grip
+session key, a Grafana chat id) *is* the conversation id, so a conversation can go on in another dialect."""
+
+Tape = NewType("Tape", int)
+"""Number of one conversation's tape in its store. Never reused: a conversation deleted and made anew has another."""
+
+RunId = NewType("RunId", str)
+CallId = NewType("CallId", str)
+
+CONVERSATION_ID_CHARS_MAX = 128
+
+
+class Scope(StrEnum):
+    """What a credential may do. `ADMIN` contains all others."""
+
+    ADMIN = "admin"
+    CHAT_RUN = "chat:run"
+    CHAT_READ = "chat:read"
+    CONVERSATIONS_READ = "conversations:read"
+    CONVERSATIONS_WRITE = "conversations:write"
+    RUNS_CANCEL = "runs:cancel"
+    TOOLS_USE = "tools:use"
+    METRICS_READ = "metrics:read"
+    CREDENTIALS_READ = "credentials:read"
+    CREDENTIALS_WRITE = "credentials:write"
+
+
+class Principal(Struct, frozen=True):
+    """Who asks: a credential that was proven, and the project it belongs to."""
+
+    project: ProjectId
+    credential_id: str
+    name: str
+    scopes: frozenset[Scope]
+    rpm: int | None = None
+    """Requests per minute of this credential; None = the configured default, 0 = unlimited."""
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+class Clock(Protocol):
+    """The time. Only the composition root holds a real one; tests hold one they can set."""
+
+    def now(self) -> float:
+        """Seconds since the Unix epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never goes back."""
+        ...

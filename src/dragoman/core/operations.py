@@ -1,0 +1,217 @@
+"""What a caller may ask, in our words, and what it gets back. Dialects translate into these; the desk answers them.
+
+Each operation names its result by its type parameter: `ListTools` is an `Operation[ToolList]`.
+"""
+
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+from dragoman.core.agents import ToolSpec
+from dragoman.core.events import Event, RunEnd
+from dragoman.core.messages import Message, ToolCall, Usage
+from dragoman.core.names import ConversationId, RunId, Tape
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Operation(Struct, Generic[R_co], frozen=True):
+    """A canonical request whose result is an `R_co`."""
+
+
+# -- turns ---------------------------------------------------------------------------------------------------------
+
+
+class Started(Struct, frozen=True):
+    """A turn was accepted: committed and synced. `seq` is the place of its TurnReceived; readers follow from there."""
+
+    conversation: ConversationId
+    tape: Tape
+    run: RunId
+    seq: int
+    created: bool
+    """The conversation did not exist before."""
+    ephemeral: bool = False
+
+
+class StartTurn(Operation[Started], frozen=True):
+    """Say something in a conversation and have it answered.
+
+    `conversation` is made if it does not exist, unless `must_exist`. `deltas` = the caller reads text as it grows.
+    `ephemeral` = nothing of it may reach a disk (design decision 8).
+    """
+
+    conversation: ConversationId
+    messages: tuple[Message, ...]
+    agent: str = ""
+    model: str = ""
+    instructions: tuple[str, ...] = ()
+    client_tools: tuple[ToolSpec, ...] = ()
+    deltas: bool = True
+    ephemeral: bool = False
+    must_exist: bool = False
+    origin: str = ""
+
+
+class Outcome(Struct, frozen=True):
+    """A run's end, folded: what `collect` routes answer with.
+
+    `text` is the last reply's text; `replies` counts model calls; `calls` lists every tool call in order.
+    """
+
+    started: Started
+    end: RunEnd
+    text: str
+    replies: int
+    calls: tuple[ToolCall, ...]
+    usage: Usage
+
+
+class CancelRun(Operation["RunView"], frozen=True):
+    """Stop a run. Asking again, or after the end, changes nothing."""
+
+    run: RunId
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+class TurnView(Struct, frozen=True):
+    """One turn as a reader sees it: what was asked, what was answered (only the attempt that counts), how it ended."""
+
+    run: RunId
+    seq: int
+    at: float
+    asked: tuple[Message, ...]
+    answered: tuple[Message, ...]
+    end: Event | None
+    """One of RunEnd; None while it runs; MessagesImported for what was said elsewhere."""
+
+
+class ConversationInfo(Struct, frozen=True):
+    """What lists show. Times are Unix seconds.
+
+    `messages` counts user messages and final answers of turns that ended well, imported ones included.
+    """
+
+    id: ConversationId
+    tape: Tape
+    title: str
+    origin: str
+    created_at: float
+    updated_at: float
+    messages: int
+    turns: int
+    head: int
+    """seq of the tape's last entry."""
+    live_run: RunId | None = None
+
+
+class ConversationView(Struct, frozen=True):
+    info: ConversationInfo
+    turns: tuple[TurnView, ...]
+
+
+class ReadConversation(Operation[ConversationView], frozen=True):
+    """`turns=False` leaves the turns out and costs one row."""
+
+    conversation: ConversationId
+    turns: bool = True
+
+
+class ConversationPage(Struct, frozen=True):
+    """`next` is what to pass as `after` for the following page; "" at the end."""
+
+    items: tuple[ConversationInfo, ...]
+    next: str = ""
+
+
+class ListConversations(Operation[ConversationPage], frozen=True):
+    """In order of id. `limit` 0 = all."""
+
+    after: str = ""
+    limit: int = 0
+
+
+class Deleted(Struct, frozen=True):
+    conversation: ConversationId
+
+
+class DeleteConversation(Operation[Deleted], frozen=True):
+    """Gone with its tape and runs; a run still live on it is stopped and cannot bring it back."""
+
+    conversation: ConversationId
+
+
+class RunView(Struct, frozen=True):
+    """One run. `status`: queued, running, completed, failed, cancelled, needs_client."""
+
+    id: RunId
+    conversation: ConversationId
+    tape: Tape
+    status: str
+    epoch: int
+    first_seq: int
+    started_at: float
+    ended_at: float | None = None
+
+
+class Timeline(Struct, frozen=True):
+    """A run with its entries, texts left whole."""
+
+    run: RunView
+    entries: tuple[Any, ...]
+
+
+class ReadRun(Operation[Timeline], frozen=True):
+    run: RunId
+
+
+# -- tools and status ----------------------------------------------------------------------------------------------
+
+
+class ToolList(Struct, frozen=True):
+    tools: tuple[ToolSpec, ...]
+
+
+class ListTools(Operation[ToolList], frozen=True):
+    """The tools the default agent (or `agent`) holds."""
+
+    agent: str = ""
+
+
+class ToolOutput(Struct, frozen=True):
+    name: str
+    content: str
+    is_error: bool
+    code: str = ""
+
+
+class CallTool(Operation[ToolOutput], frozen=True):
+    """Run one tool outside any conversation. `arguments` is JSON text of an object."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class Status(Struct, frozen=True):
+    """What the process can say of itself. Counters run from its start."""
+
+    version: str
+    uptime_s: float
+    model: str
+    models: tuple[str, ...]
+    agents: tuple[str, ...]
+    tools: tuple[str, ...]
+    workspace: str
+    conversations: int
+    live_runs: int
+    steps_max: int
+    counters: dict[str, int]
+    """runs, replies, tool_calls, errors, prompt_tokens, completion_tokens."""
+
+
+class ReadStatus(Operation[Status], frozen=True):
+    """`counted=False` skips what would have to be asked of the store."""
+
+    counted: bool = True

@@ -1,0 +1,1 @@
+"""The composition root: config, assembly, start and stop."""
