@@ -1,0 +1,287 @@
+"""The ASGI application: mounts dialects, carries a request through the door to the desk, and maps errors once."""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive, Scope, Send
+
+from dragoman.core.errors import BadRequest, DragomanError, LimitReached, NotAuthenticated, Unavailable
+from dragoman.core.names import Clock, Principal
+from dragoman.core.operations import StartTurn
+from dragoman.edge.authenticate import Door, Limits, Passed, RawHeaders
+from dragoman.edge.desk import Desk
+from dragoman.edge.limits import CallerGone, read_body, refuse_large
+from dragoman.edge.metrics import Metrics
+from dragoman.edge.routes import Mounted, RouteTable
+from dragoman.edge.streaming import FrameStream
+from dragoman.wire.dialect import Dialect, Reply, Request, Streamed
+
+logger = logging.getLogger("dragoman.edge")
+
+SECURITY_HEADERS: RawHeaders = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+"""On every answer, also the ones that refuse."""
+
+QUERY_FIELDS_MAX = 100
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
+
+OpenEndpoint = Callable[[Scope], Awaitable[Reply]]
+"""An endpoint of the house itself that answers without a principal: /health and its like."""
+
+
+class _Exchange:
+    """One request on its way: what is known of it so far, and whether its answer has begun."""
+
+    __slots__ = (
+        "dialect",
+        "entropy",
+        "headers",
+        "method",
+        "mounted",
+        "passed",
+        "path",
+        "request",
+        "request_id",
+        "status",
+    )
+
+    def __init__(self, scope: Scope, entropy: str) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.entropy = entropy
+        self.headers: dict[str, str] = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        given = self.headers.get("x-request-id", "").encode("latin-1")
+        self.request_id = given if _REQUEST_ID.match(given) else entropy[32:44].encode()
+        self.passed = Passed()
+        self.dialect: Dialect | None = None
+        self.mounted: Mounted | None = None
+        self.request: Request | None = None
+        self.status = 0
+
+    def response_headers(self, media_type: str, extra: Sequence[tuple[str, str]]) -> RawHeaders:
+        return [
+            (b"content-type", media_type.encode()),
+            *SECURITY_HEADERS,
+            (b"x-request-id", self.request_id),
+            *self.passed.headers(),
+            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in extra),
+        ]
+
+
+class App:
+    """`entropy` gives 44 random hex digits: 32 for ids in a wire's own shape, 12 for the request's id."""
+
+    def __init__(
+        self,
+        *,
+        dialects: Sequence[Dialect],
+        house: Dialect,
+        open_endpoints: dict[str, OpenEndpoint],
+        desk: Desk,
+        door: Door,
+        limits: Limits,
+        metrics: Metrics,
+        clock: Clock,
+        entropy: Callable[[], str],
+    ) -> None:
+        self._routes = RouteTable((*dialects, house))
+        self._house = house
+        self._open = open_endpoints
+        self._desk = desk
+        self._door = door
+        self._limits = limits
+        self._metrics = metrics
+        self._clock = clock
+        self._entropy = entropy
+        self._readers: dict[str, int] = {}
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            # Nothing here speaks WebSocket; closing before accepting is answered with 403.
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1000})
+            return
+        exchange = _Exchange(scope, self._entropy())
+        began = self._clock.monotonic()
+        try:
+            await self._serve(exchange, scope, receive, send)
+        except CallerGone:
+            exchange.status = 499
+        except DragomanError as error:
+            await self._refuse(exchange, error, send)
+        except Exception:
+            logger.exception("request %s: %s %s", exchange.request_id.decode(), exchange.method, exchange.path)
+            await self._refuse(exchange, DragomanError("Internal server error"), send)
+        finally:
+            self._metrics.answered(exchange.mounted, exchange.status, self._clock.monotonic() - began)
+
+    async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._open.get(exchange.path)
+        if endpoint is not None and exchange.method == "GET":
+            await self._reply(exchange, await endpoint(scope), send)
+            return
+        if moved := self._find(exchange):
+            query = scope["query_string"].decode("latin-1")
+            where = moved + (f"?{query}" if query else "")
+            await self._reply(exchange, Reply(307, headers=(("location", where),)), send)
+            return
+        mounted = exchange.mounted
+        if mounted is None:
+            raise RuntimeError("a route that was found has a mount")
+        request, principal = await self._admit(exchange, mounted, scope, receive)
+        await self._answer(exchange, mounted, request, principal, receive, send)
+
+    def _find(self, exchange: _Exchange) -> str:
+        """Set the exchange's route; the path to redirect to instead, if it has a trailing slash too many."""
+        try:
+            exchange.mounted, params = self._routes.find(exchange.method, exchange.path)
+        except DragomanError:
+            exchange.dialect = self._routes.owner(exchange.path)
+            if moved := self._routes.redirect(exchange.method, exchange.path):
+                return moved
+            raise
+        exchange.dialect = exchange.mounted.dialect
+        exchange.request = Request(
+            exchange.method,
+            exchange.path,
+            params,
+            {},
+            exchange.headers,
+            b"",
+            exchange.request_id.decode("latin-1"),
+            exchange.entropy[:32],
+            self._clock.now(),
+        )
+        return ""
+
+    async def _admit(
+        self, exchange: _Exchange, mounted: Mounted, scope: Scope, receive: Receive
+    ) -> tuple[Request, Principal | None]:
+        """Everything that can refuse a request before it is understood, in order; then its body."""
+        route, headers, passed = mounted.route, exchange.headers, exchange.passed
+        bytes_max = self._limits.body_bytes_max
+        refuse_large(headers, bytes_max=bytes_max)
+        if self.draining:
+            raise Unavailable("The server is stopping; try again in a moment.", retry_after_s=5)
+        if route.counted:
+            client = scope.get("client")
+            self._door.admit_address(client[0] if client else "", headers, passed)
+        principal = None
+        if not route.open:
+            principal = await self._door.admit_principal(mounted.dialect, route, headers, passed)
+        body = await read_body(receive, bytes_max=bytes_max)
+        known = exchange.request
+        if known is None:
+            raise RuntimeError("a route that was found has a request")
+        request = Request(
+            known.method, known.path, known.params, query_of(scope), headers, body, known.id, known.nonce, known.at
+        )
+        exchange.request = request
+        return request, principal
+
+    async def _answer(
+        self,
+        exchange: _Exchange,
+        mounted: Mounted,
+        request: Request,
+        principal: Principal | None,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        route = mounted.route
+        operation = route.decode(request)
+        if principal is None:
+            raise NotAuthenticated("Authentication required")
+        if route.counted:
+            self._door.count_principal(principal, exchange.passed)
+        if route.stream is not None:
+            await self._stream(exchange, route.stream, request, principal, operation, receive, send)
+            return
+        result = await self._desk.answer(principal, operation)
+        if route.answer is not None:
+            reply = route.answer(result, request)
+        elif route.collect is not None:
+            reply = route.collect(await self._desk.outcome(result), request)
+        elif route.accept is not None:
+            reply = route.accept(result, request)
+        else:
+            raise RuntimeError(f"{route.method} {route.path} has no way to answer")
+        await self._reply(exchange, reply, send)
+
+    async def _stream(
+        self,
+        exchange: _Exchange,
+        streamed: Streamed,
+        request: Request,
+        principal: Principal,
+        operation: Any,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        conversation = f"{principal.project}\0{operation.conversation}" if isinstance(operation, StartTurn) else ""
+        readers = self._readers.get(conversation, 0)
+        if conversation and readers >= self._limits.readers_per_conversation:
+            raise LimitReached(
+                f"This conversation has {readers} readers already.", limit="readers_per_conversation", retry_after_s=5
+            )
+        self._readers[conversation] = readers + 1
+        try:
+            started = await self._desk.answer(principal, operation)
+            encoder = streamed.encoder(request)
+            headers = exchange.response_headers(streamed.media_type, streamed.headers)
+            exchange.status = 200
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            stream = FrameStream(encoder, self._desk.reader(started))
+            await stream.run(encoder.opened(started), receive, send)
+        finally:
+            left = self._readers[conversation] - 1
+            if left:
+                self._readers[conversation] = left
+            else:
+                del self._readers[conversation]
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    async def _refuse(self, exchange: _Exchange, error: DragomanError, send: Send) -> None:
+        if exchange.status:
+            # The answer has begun; its stream has said what it could. Nothing can be added to it.
+            logger.error("request %s failed after its answer began: %s", exchange.request_id.decode(), error)
+            return
+        dialect = exchange.dialect or self._house
+        reply = dialect.fail(error, exchange.request)
+        if error.internal:
+            logger.warning("request %s: %s", exchange.request_id.decode(), error)
+        if reply.status == 413:
+            # What is still being uploaded is not read; the connection cannot be used for another request.
+            reply = Reply(reply.status, reply.body, reply.media_type, (*reply.headers, ("connection", "close")))
+        await self._reply(exchange, reply, send)
+
+    async def _reply(self, exchange: _Exchange, reply: Reply, send: Send) -> None:
+        headers = exchange.response_headers(reply.media_type, reply.headers)
+        headers.append((b"content-length", b"%d" % len(reply.body)))
+        exchange.status = reply.status
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+
+def query_of(scope: Scope) -> dict[str, str]:
+    """The query string's parameters, percent-decoded; of repeated ones the last."""
+    raw: bytes = scope["query_string"]
+    if not raw:
+        return {}
+    try:
+        return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX))
+    except ValueError as error:
+        raise BadRequest(f"The query string has more than {QUERY_FIELDS_MAX} fields.") from error

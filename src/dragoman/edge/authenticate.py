@@ -1,0 +1,111 @@
+"""The door: in which order a request is checked before it may ask anything.
+
+    announced size -> limit per address -> credential -> scope -> body -> shape -> limit per credential -> desk
+
+A refused request does not count against the limit that refused it; one whose body has the wrong shape has counted
+against its address but not against its credential: that order is what clients of these APIs already meet.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any
+
+from msgspec import Struct
+
+from dragoman.access.authenticator import Authenticator
+from dragoman.access.rate_limit import Limit, Limiter, Verdict, limit_of
+from dragoman.core.errors import LimitReached, NotAllowed
+from dragoman.core.names import Clock, Principal
+from dragoman.edge.limits import Network, caller_address
+from dragoman.wire.dialect import Dialect, Route
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class Limits(Struct, frozen=True):
+    """What the edge allows. Requests per minute: 0 = unlimited."""
+
+    per_address_rpm: int
+    per_credential_rpm: int
+    per_project_rpm: int
+    body_bytes_max: int
+    readers_per_conversation: int
+
+
+class Passed:
+    """How far a request got, and what its answer must say of the limits it met."""
+
+    __slots__ = ("limit", "principal", "verdict")
+
+    def __init__(self) -> None:
+        self.principal: Principal | None = None
+        self.verdict: Verdict | None = None
+        self.limit: Limit | None = None
+
+    def headers(self) -> RawHeaders:
+        """X-RateLimit-* for the limit that is nearest; none where no limit applies."""
+        verdict, limit = self.verdict, self.limit
+        if verdict is None or limit is None:
+            return []
+        return [
+            (b"x-ratelimit-limit", b"%d" % limit.per_minute),
+            (b"x-ratelimit-remaining", b"%d" % (verdict.remaining if verdict.allowed else 0)),
+            (b"x-ratelimit-reset", b"%d" % ceil(verdict.reset_s)),
+        ]
+
+
+class Door:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        limits: Limits,
+        clock: Clock,
+        *,
+        trusted_proxies: Sequence[Network] = (),
+    ) -> None:
+        self._authenticator = authenticator
+        self._addresses = Limiter()
+        self._per_address = limit_of(limits.per_address_rpm)
+        self._credentials = Limiter()
+        self._per_credential = limit_of(limits.per_credential_rpm)
+        self._projects = Limiter()
+        self._per_project = limit_of(limits.per_project_rpm)
+        self._clock = clock
+        self._trusted = tuple(trusted_proxies)
+
+    def admit_address(self, peer: str, headers: Mapping[str, str], passed: Passed) -> None:
+        """Raises LimitReached."""
+        limit = self._per_address
+        if limit is None:
+            return
+        address = caller_address(peer, headers, self._trusted)
+        verdict = self._addresses.take(address, limit=limit, now_s=self._clock.monotonic())
+        self._judge(verdict, limit, passed, name="per_ip_rpm")
+
+    async def admit_principal(
+        self, dialect: Dialect, route: Route[Any], headers: Mapping[str, str], passed: Passed
+    ) -> Principal:
+        """Raises NotAuthenticated, NotAllowed."""
+        text = dialect.credential(headers)
+        principal = self._authenticator.proven(text) or await self._authenticator.prove(text)
+        passed.principal = principal
+        if route.scope is not None and not principal.may(route.scope):
+            raise NotAllowed(f"This credential lacks the scope {route.scope}.")
+        return principal
+
+    def count_principal(self, principal: Principal, passed: Passed) -> None:
+        """Raises LimitReached."""
+        limit = self._per_credential if principal.rpm is None else limit_of(principal.rpm)
+        now_s = self._clock.monotonic()
+        if limit is not None:
+            verdict = self._credentials.take(principal.credential_id, limit=limit, now_s=now_s)
+            self._judge(verdict, limit, passed, name="per_credential_rpm")
+        if self._per_project is not None:
+            verdict = self._projects.take(principal.project, limit=self._per_project, now_s=now_s)
+            self._judge(verdict, self._per_project, passed, name="per_project_rpm")
+
+    def _judge(self, verdict: Verdict, limit: Limit, passed: Passed, *, name: str) -> None:
+        if passed.verdict is None or not verdict.allowed or verdict.remaining < passed.verdict.remaining:
+            passed.verdict, passed.limit = verdict, limit
+        if not verdict.allowed:
+            raise LimitReached("Rate limit exceeded", limit=name, retry_after_s=verdict.retry_after_s)

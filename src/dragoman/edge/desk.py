@@ -1,0 +1,130 @@
+"""The desk: takes an operation to the runtime or store call that answers it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from msgspec import Struct
+
+from dragoman.core import operations as ops
+from dragoman.core.agents import AgentSpec
+from dragoman.core.errors import NotFound
+from dragoman.core.messages import ToolCall
+from dragoman.core.names import CallId, Clock, Principal
+from dragoman.core.operations import Operation
+from dragoman.runtime.conversations import Conversations
+from dragoman.runtime.counters import Counters
+from dragoman.runtime.ports import CallContext, Tools
+from dragoman.runtime.runs import Reader, Runs
+
+R = TypeVar("R")
+
+
+class Facts(Struct, frozen=True):
+    """What the desk says of the process when it is asked for its status."""
+
+    version: str
+    started_at: float
+    default_model: str
+    default_agent: str
+    models: tuple[str, ...]
+    workspace: Path
+    steps_max: int
+
+
+class Desk:
+    """One per process. `runs` keep what they do; `ephemeral` ones leave nothing behind (design decision 8)."""
+
+    def __init__(
+        self,
+        *,
+        runs: Runs,
+        ephemeral: Runs,
+        conversations: Conversations,
+        tools: Tools,
+        agents: Mapping[str, AgentSpec],
+        counters: Counters,
+        facts: Facts,
+        clock: Clock,
+        new_call: Callable[[], CallId],
+    ) -> None:
+        self._runs = runs
+        self._ephemeral = ephemeral
+        self._conversations = conversations
+        self._tools = tools
+        self._agents = agents
+        self._counters = counters
+        self._facts = facts
+        self._clock = clock
+        self._new_call = new_call
+
+    @property
+    def live_runs(self) -> int:
+        return self._runs.live + self._ephemeral.live
+
+    async def answer(self, principal: Principal, operation: Operation[R]) -> R:
+        """Carry the operation out for the principal. Raises errors of the tree."""
+        # One dispatch for all: each case returns the result its operation names, which a type checker cannot follow.
+        return cast("R", await self._answer(principal, operation))
+
+    async def _answer(self, principal: Principal, operation: Operation[Any]) -> object:
+        project = principal.project
+        match operation:
+            case ops.StartTurn():
+                self._agent(operation.agent)
+                return await (self._ephemeral if operation.ephemeral else self._runs).start(principal, operation)
+            case ops.ReadConversation():
+                return await self._conversations.read(project, operation)
+            case ops.ListConversations():
+                return await self._conversations.page(project, operation)
+            case ops.DeleteConversation():
+                return await self._conversations.delete(principal, operation)
+            case ops.CancelRun():
+                return await self._runs.cancel(principal, operation)
+            case ops.ReadRun(run=run):
+                return await self._runs.timeline(project, run)
+            case ops.ListTools(agent=agent):
+                return ops.ToolList(self._tools.specs(self._agent(agent).tools))
+            case ops.CallTool():
+                return await self._call_tool(principal, operation)
+            case ops.ReadStatus(counted=counted):
+                return await self._status(principal, counted=counted)
+            case _:
+                raise RuntimeError(f"no desk answers {type(operation).__name__}")
+
+    def reader(self, started: ops.Started) -> Reader:
+        return (self._ephemeral if started.ephemeral else self._runs).reader(started)
+
+    async def outcome(self, started: ops.Started) -> ops.Outcome:
+        return await (self._ephemeral if started.ephemeral else self._runs).outcome(started)
+
+    def _agent(self, name: str) -> AgentSpec:
+        agent = self._agents.get(name or self._facts.default_agent)
+        if agent is None:
+            raise NotFound(f"There is no agent {name}.", what="agent")
+        return agent
+
+    async def _call_tool(self, principal: Principal, operation: ops.CallTool) -> ops.ToolOutput:
+        if self._tools.spec(operation.name) is None:
+            raise NotFound(f"There is no tool {operation.name}.", what="tool")
+        call = ToolCall(self._new_call(), operation.name, operation.arguments)
+        outcome = await self._tools.call(call, CallContext(principal.project, call.id))
+        self._counters.tool_calls += 1
+        return ops.ToolOutput(operation.name, outcome.content, outcome.is_error, outcome.code)
+
+    async def _status(self, principal: Principal, *, counted: bool) -> ops.Status:
+        facts = self._facts
+        agent = self._agent("")
+        return ops.Status(
+            version=facts.version,
+            uptime_s=self._clock.now() - facts.started_at,
+            model=facts.default_model,
+            models=facts.models,
+            agents=tuple(self._agents),
+            tools=tuple(tool.name for tool in self._tools.specs(agent.tools)),
+            workspace=str(facts.workspace),
+            conversations=await self._conversations.count(principal.project) if counted else 0,
+            live_runs=self.live_runs,
+            steps_max=facts.steps_max,
+            counters=self._counters.all(),
+        )

@@ -1,0 +1,163 @@
+"""The house's own endpoints: runs by id, health, readiness, metrics. They belong to no dialect."""
+
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+
+from starlette.types import Scope as AsgiScope
+
+from dragoman.core import errors
+from dragoman.core.events import dump_event
+from dragoman.core.names import RunId, Scope
+from dragoman.core.operations import CancelRun, ReadRun, ReadStatus, RunView, Status, Timeline
+from dragoman.edge.authenticate import Door, Passed
+from dragoman.edge.metrics import MEDIA_TYPE, Metrics
+from dragoman.wire.dialect import Dialect, Reply, Request, Route, json_reply
+
+STATUSES: dict[str, int] = {
+    "bad_request": 400,
+    "too_large": 413,
+    "not_authenticated": 401,
+    "not_allowed": 403,
+    "not_found": 404,
+    "wrong_method": 405,
+    "conflict": 409,
+    "limit_reached": 429,
+    "not_offered": 501,
+}
+
+
+def _status_of(error: errors.DragomanError) -> int:
+    if isinstance(error, errors.Unavailable):
+        return 503
+    if isinstance(error, errors.BackendFailed):
+        return 502
+    return STATUSES.get(error.code, 500)
+
+
+def _fail(error: errors.DragomanError, request: Request | None) -> Reply:
+    headers: list[tuple[str, str]] = []
+    if isinstance(error, errors.NotAuthenticated):
+        headers.append(("www-authenticate", "Bearer"))
+    if isinstance(error, errors.WrongMethod):
+        headers.append(("allow", ", ".join(error.allowed)))
+    if isinstance(error, errors.LimitReached | errors.Unavailable):
+        headers.append(("retry-after", str(max(1, round(error.retry_after_s + 0.499)))))
+    body: dict[str, object] = {"code": error.code, "message": error.detail}
+    if request is not None:
+        body["request_id"] = request.id
+    return json_reply({"error": body}, status=_status_of(error), headers=tuple(headers))
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """The credential of `Authorization: Bearer …`. Raises NotAuthenticated."""
+    scheme, _, text = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not text:
+        raise errors.NotAuthenticated("Send a credential as `Authorization: Bearer …`.")
+    return text.strip()
+
+
+def _run_id(request: Request) -> RunId:
+    return RunId(request.params["run"])
+
+
+def _run_json(run: RunView) -> dict[str, object]:
+    return {
+        "id": run.id,
+        "conversation": run.conversation,
+        "status": run.status,
+        "attempts": run.epoch,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+    }
+
+
+def _timeline(timeline: Timeline, request: Request) -> Reply:
+    # The events' own JSON is put in as it stands on the tape: a second spelling of it would be one too many.
+    entries = b",".join(
+        b'{"seq":%d,"at":%s,"event":%s}' % (entry.seq, repr(entry.at).encode(), dump_event(entry.event))
+        for entry in timeline.entries
+    )
+    head = json_reply(_run_json(timeline.run)).body
+    return Reply(200, head[:-1] + b',"entries":[' + entries + b"]}")
+
+
+def _cancelled(run: RunView, request: Request) -> Reply:
+    return json_reply(_run_json(run), status=202)
+
+
+def _status(status: Status, request: Request) -> Reply:
+    return json_reply(status)
+
+
+HOUSE = Dialect(
+    name="house",
+    title="Dragoman itself",
+    prefixes=("/",),
+    routes=(
+        Route(
+            "GET",
+            "/api/runs/{run}",
+            lambda request: ReadRun(_run_id(request)),
+            answer=_timeline,
+            scope=Scope.CHAT_READ,
+            summary="A run's timeline: every event of it, in order",
+        ),
+        Route(
+            "POST",
+            "/api/runs/{run}/cancel",
+            lambda request: CancelRun(_run_id(request)),
+            answer=_cancelled,
+            scope=Scope.RUNS_CANCEL,
+            summary="Stop a run; asking twice is harmless",
+        ),
+        Route(
+            "GET",
+            "/api/status",
+            lambda request: ReadStatus(),
+            answer=_status,
+            scope=Scope.CHAT_READ,
+            summary="What this process is and has done since it started",
+        ),
+    ),
+    credential=bearer,
+    fail=_fail,
+)
+
+_METRICS_ROUTE = Route("GET", "/metrics", lambda request: ReadStatus(), answer=_status, scope=Scope.METRICS_READ)
+
+
+class OpenEndpoints:
+    """Endpoints that answer before any check: what probes and scrapers ask for."""
+
+    def __init__(self, door: Door, metrics: Metrics, unready: Callable[[], str]) -> None:
+        self._door = door
+        self._metrics = metrics
+        self._unready = unready
+        """Why requests cannot be served now; "" if they can."""
+
+    def table(self) -> dict[str, Callable[[AsgiScope], "object"]]:
+        return {"/health": self.health, "/ready": self.ready, "/metrics": self.metrics}
+
+    async def health(self, scope: AsgiScope) -> Reply:
+        return Reply(200, b'{"status":"ok"}')
+
+    async def ready(self, scope: AsgiScope) -> Reply:
+        why = self._unready()
+        if why:
+            return json_reply({"status": "unready", "reason": why}, status=503, headers=(("retry-after", "5"),))
+        return Reply(200, b'{"status":"ready"}')
+
+    async def metrics(self, scope: AsgiScope) -> Reply:
+        """Open to loopback; others need the scope metrics:read. What came through a proxy is not loopback."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        client = scope.get("client")
+        if not client or not _is_loopback(client[0]) or "x-forwarded-for" in headers or "forwarded" in headers:
+            await self._door.admit_principal(HOUSE, _METRICS_ROUTE, headers, Passed())
+        return Reply(200, self._metrics.text(), MEDIA_TYPE)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,59 @@
+"""Metrics for Prometheus: what the edge saw, and the runtime's counters, read when they are asked for."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from dragoman.edge.routes import Mounted
+from dragoman.runtime.counters import Counters
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0)
+
+
+class Metrics:
+    def __init__(self, counters: Counters, *, live_runs: Callable[[], int]) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "dragoman_http_requests", "Requests answered.", ("dialect", "route", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "dragoman_http_request_seconds",
+            "Seconds from a request's head to the last byte of its answer.",
+            ("dialect", "route"),
+            buckets=BUCKETS_S,
+            registry=self._registry,
+        )
+        self._registry.register(_Runtime(counters, live_runs))
+        # `labels` costs more than the counting itself, and there are few combinations.
+        self._by_label: dict[tuple[int, int], tuple[Counter, Histogram]] = {}
+
+    def answered(self, mounted: Mounted | None, status: int, seconds: float) -> None:
+        key = (id(mounted), status)
+        found = self._by_label.get(key)
+        if found is None:
+            dialect = mounted.dialect.name if mounted else ""
+            route = f"{mounted.route.method} {mounted.route.path}" if mounted else ""
+            found = (self._requests.labels(dialect, route, str(status)), self._seconds.labels(dialect, route))
+            self._by_label[key] = found
+        found[0].inc()
+        found[1].observe(seconds)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _Runtime:
+    """Reads the runtime's counters at scrape time, so that counting costs an addition."""
+
+    def __init__(self, counters: Counters, live_runs: Callable[[], int]) -> None:
+        self._counters = counters
+        self._live_runs = live_runs
+
+    def collect(self) -> Iterable[Metric]:
+        for name, value in self._counters.all().items():
+            yield CounterMetricFamily(
+                f"dragoman_{name}", f"{name.replace('_', ' ').capitalize()} since start.", value=value
+            )
+        yield GaugeMetricFamily("dragoman_live_runs", "Runs being driven now.", value=self._live_runs())

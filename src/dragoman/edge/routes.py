@@ -1,0 +1,114 @@
+"""The table of routes of all mounted dialects: which one answers a path.
+
+Paths without parameters are found in one step. Others are sorted by the literal text they begin with, so that a request
+is compared only with the few patterns that share its beginning. Literal segments win over parameters.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+from starlette.routing import compile_path
+
+from dragoman.core.errors import DragomanError, NotFound, WrongMethod
+from dragoman.wire.dialect import Dialect, Route
+
+
+class Mounted(Struct, frozen=True):
+    """A route and the dialect it belongs to."""
+
+    dialect: Dialect
+    route: Route[Any]
+
+
+class _Pattern(Struct, frozen=True):
+    path: str
+    regex: re.Pattern[str]
+    methods: dict[str, Mounted]
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """Patterns that take the rest of the path come last; more literal ones first."""
+        literal = sum(not segment.startswith("{") for segment in self.path.split("/"))
+        return ":path}" in self.path, -literal, -len(self.path)
+
+
+class RouteTable:
+    def __init__(self, dialects: Sequence[Dialect]) -> None:
+        self._dialects = tuple(dialects)
+        self._literal: dict[str, dict[str, Mounted]] = {}
+        self._patterns: dict[str, list[_Pattern]] = {}
+        for dialect in dialects:
+            for route in dialect.routes:
+                self._add(Mounted(dialect, route))
+        for patterns in self._patterns.values():
+            patterns.sort(key=lambda pattern: pattern.rank)
+
+    def _add(self, mounted: Mounted) -> None:
+        path = mounted.route.path
+        if "{" not in path:
+            self._put(self._literal.setdefault(path, {}), mounted)
+            return
+        beginning = path[: path[: path.index("{")].rindex("/") + 1]
+        bucket = self._patterns.setdefault(beginning, [])
+        for pattern in bucket:
+            if pattern.path == path:
+                self._put(pattern.methods, mounted)
+                return
+        regex, _, _ = compile_path(path)
+        pattern = _Pattern(path, regex, {})
+        self._put(pattern.methods, mounted)
+        bucket.append(pattern)
+
+    def _put(self, methods: dict[str, Mounted], mounted: Mounted) -> None:
+        method = mounted.route.method
+        if method in methods:
+            other = methods[method].dialect.name
+            raise ValueError(f"{mounted.dialect.name} and {other} both answer {method} {mounted.route.path}")
+        methods[method] = mounted
+
+    def find(self, method: str, path: str) -> tuple[Mounted, dict[str, str]]:
+        """The route and its path parameters. Raises NotFound("route") or WrongMethod."""
+        allowed: list[str] = []
+        methods = self._literal.get(path)
+        if methods is not None:
+            mounted = methods.get(method)
+            if mounted is not None:
+                return mounted, {}
+            allowed.extend(methods)
+        end = len(path)
+        while (end := path.rfind("/", 0, end)) >= 0:
+            for pattern in self._patterns.get(path[: end + 1], ()):
+                match = pattern.regex.match(path)
+                if match is not None:
+                    mounted = pattern.methods.get(method)
+                    if mounted is not None:
+                        return mounted, match.groupdict()
+                    allowed.extend(pattern.methods)
+        if allowed:
+            raise WrongMethod("Method Not Allowed", allowed=tuple(dict.fromkeys(allowed)))
+        raise NotFound("Not Found", what="route")
+
+    def owner(self, path: str) -> Dialect | None:
+        """The dialect in whose error shape an unknown path is answered: that of the longest prefix."""
+        owned = [
+            (len(prefix), dialect)
+            for dialect in self._dialects
+            for prefix in dialect.prefixes
+            if path.startswith(prefix)
+        ]
+        return max(owned, key=lambda item: item[0])[1] if owned else None
+
+    def redirect(self, method: str, path: str) -> str:
+        """The path without its trailing slashes if that one exists, else ""."""
+        shorter = path.rstrip("/")
+        if shorter == path or not shorter:
+            return ""
+        try:
+            self.find(method, shorter)
+        except WrongMethod:
+            return shorter
+        except DragomanError:
+            return ""
+        return shorter

@@ -1,0 +1,33 @@
+"""Budgets of a run: replies, LLM tokens, wall time, the same call again and again. Pure."""
+
+from msgspec import Struct
+
+from dragoman.core.events import RunFailed
+from dragoman.core.messages import Usage
+
+
+class Budget(Struct, frozen=True):
+    """What one run may spend; 0 = unlimited. Config: `[limits] run = {steps, wall, llm_tokens, same_call}`."""
+
+    steps: int = 25
+    wall_s: float = 600.0
+    llm_tokens: int = 0
+    same_call: int = 5
+
+
+def overrun(
+    budget: Budget, *, replies: int, usage: Usage, elapsed_s: float, tool: str, repeats: int
+) -> RunFailed | None:
+    """The end of a run that has spent a budget, else None. Asked before each further step, so a budget of 25 replies
+    allows 25; `tool` was called `repeats` times with the very same arguments."""
+    if budget.steps and replies >= budget.steps:
+        return RunFailed("step_limit", f"The assistant stopped after {replies} steps without an answer.", usage)
+    if budget.same_call and repeats > budget.same_call:
+        return RunFailed(
+            "repeated_call", f"The assistant called {tool} {repeats} times with the same arguments.", usage
+        )
+    if budget.llm_tokens and usage.total_tokens >= budget.llm_tokens:
+        return RunFailed("token_limit", f"The run used its {budget.llm_tokens} LLM tokens.", usage)
+    if budget.wall_s and elapsed_s >= budget.wall_s:
+        return RunFailed("time_limit", f"The run took longer than its {budget.wall_s:g} s.", usage)
+    return None

@@ -1,0 +1,22 @@
+"""What this process has done since it started. Plain numbers; the edge shows them."""
+
+from dragoman.core.messages import Usage
+
+
+class Counters:
+    def __init__(self) -> None:
+        self.runs = 0
+        self.replies = 0
+        self.tool_calls = 0
+        self.errors = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.recovered = 0
+
+    def replied(self, usage: Usage) -> None:
+        self.replies += 1
+        self.prompt_tokens += usage.prompt_tokens
+        self.completion_tokens += usage.completion_tokens
+
+    def all(self) -> dict[str, int]:
+        return dict(vars(self))

@@ -1,0 +1,258 @@
+"""The driver: carries out one step after another, tape first. It decides nothing; `machine.py` does.
+
+Facts (a finished reply, a result) are gathered and committed together with the next intent or the end: nothing is
+spoken before it is on the tape, and a blocking chat costs two commits. Text is committed as it comes: readers wait.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import assert_never, cast
+
+from dragoman.core import events as ev
+from dragoman.core.agents import AgentSpec, Repeat, ToolSpec
+from dragoman.core.errors import BackendFailed
+from dragoman.core.messages import ToolCall
+from dragoman.core.names import Clock
+from dragoman.core.transcript import Transcript
+from dragoman.runtime import history, machine
+from dragoman.runtime.budgets import Budget
+from dragoman.runtime.counters import Counters
+from dragoman.runtime.ports import (
+    CallContext,
+    Claim,
+    Log,
+    Models,
+    Prompt,
+    ReplyDone,
+    ReplyPiece,
+    Retracted,
+    TextPiece,
+    ThinkingPiece,
+    Tools,
+)
+
+logger = logging.getLogger("dragoman.runtime")
+
+
+class Seed:
+    """What `Runs.start` already knows of a run it has just begun, so that nothing need be read back."""
+
+    __slots__ = ("fresh", "received", "seq")
+
+    def __init__(self, received: ev.TurnReceived, *, seq: int, fresh: bool) -> None:
+        self.received = received
+        self.seq = seq
+        self.fresh = fresh
+        """The conversation began with this turn: there is no history to read."""
+
+
+class _Attempt:
+    """One try at one run: its claim, the folded state, and facts that wait to be committed."""
+
+    def __init__(self, claim: Claim, log: Log, clock: Clock) -> None:
+        self.claim = claim
+        self.state = machine.RunState()
+        self.received = ev.TurnReceived(())
+        self.agent = AgentSpec("", "")
+        self.tools: tuple[ToolSpec, ...] = ()
+        self.past: tuple[history.TurnView, ...] = ()
+        self.model_name = ""
+        self.pending: list[ev.Event] = []
+        self._log = log
+        self._clock = clock
+
+    def note(self, event: ev.Event) -> None:
+        self.state.add(event, at=self._clock.now())
+        self.pending.append(event)
+
+    async def commit(self) -> None:
+        events, self.pending = self.pending, []
+        last = await self._log.append(self.claim, events)
+        for offset, event in enumerate(reversed(events)):
+            if isinstance(event, ev.ReplyStarted):
+                self.state.reply_seq = last - offset
+                break
+
+
+class Driver:
+    """Drives claimed runs. Holds no run of its own: whatever it must know of one stands on the tape."""
+
+    def __init__(
+        self,
+        log: Log,
+        models: Models,
+        tools: Tools,
+        agents: Mapping[str, AgentSpec],
+        *,
+        default_agent: str,
+        budget: Budget,
+        clock: Clock,
+        counters: Counters,
+    ) -> None:
+        self._log = log
+        self._models = models
+        self._tools = tools
+        self._agents = agents
+        self._default_agent = default_agent
+        self._budget = budget
+        self._clock = clock
+        self._counters = counters
+
+    async def drive(self, claim: Claim, seed: Seed | None = None) -> Claim | None:
+        """Carry a claimed run to its end; the claim of the run that waited behind it, if any.
+
+        Raises StaleClaim when the run was taken from us, and errors of the store; the run then stays unfinished and
+        recovery takes it up.
+        """
+        attempt = await self._open(claim, seed)
+        while True:
+            step = machine.next_step(attempt.state, self._budget, self._rules(attempt), now=self._clock.now())
+            match step:
+                case machine.AskModel(number=number):
+                    failed = await self._ask(attempt, number)
+                    if failed is not None:
+                        return await self._end(attempt, failed)
+                case machine.RunTools(calls=calls):
+                    await self._run_tools(attempt, calls)
+                case machine.SettleCalls(results=results):
+                    for result in results:
+                        attempt.note(result)
+                case machine.ResetReply(from_seq=from_seq):
+                    attempt.note(ev.AttemptReset(from_seq))
+                case machine.End(event=event, facts=facts):
+                    for fact in facts:
+                        attempt.note(fact)
+                    return await self._end(attempt, event)
+                case machine.Ended():
+                    return None
+                case _:
+                    assert_never(step)
+
+    async def stop(self, claim: Claim, *, cancelled_by: str) -> Claim | None:
+        """End a run whose driving was cancelled; what it had said so far stays on the tape."""
+        attempt = await self._open(claim, None)
+        if attempt.state.end is not None:
+            return None
+        return await self._end(attempt, ev.RunCancelled(cancelled_by, attempt.state.usage))
+
+    async def _open(self, claim: Claim, seed: Seed | None) -> _Attempt:
+        attempt = _Attempt(claim, self._log, self._clock)
+        seq = 0
+        if seed is not None:
+            now = self._clock.now()
+            attempt.state.add(seed.received, at=now, seq=seed.seq)
+            attempt.state.add(ev.RunClaimed(claim.epoch), at=now)
+            seq = seed.seq
+        else:
+            for entry in await self._log.read_run(claim):
+                attempt.state.add(entry.event, at=entry.at, seq=entry.seq)
+                seq = seq or entry.seq
+        if attempt.state.received is None:
+            raise RuntimeError(f"run {claim.run} has no TurnReceived on tape {claim.tape}")
+        attempt.received = attempt.state.received
+        attempt.agent = self._agents.get(attempt.received.agent) or self._agents[self._default_agent]
+        attempt.tools = self._tools.specs(attempt.agent.tools)
+        if attempt.received.client_tools:
+            attempt.tools = (*attempt.tools, *attempt.received.client_tools)
+        if seed is None or not seed.fresh:
+            chars_max = attempt.agent.history_tokens * history.CHARS_PER_TOKEN
+            entries = await self._log.history(claim.tape, before=seq, chars_max=chars_max)
+            attempt.past = Transcript(entries).turns()
+        return attempt
+
+    def _rules(self, attempt: _Attempt) -> Mapping[str, Repeat]:
+        return {tool.name: tool.repeat for tool in attempt.tools} if attempt.state.interrupted_calls else {}
+
+    async def _end(self, attempt: _Attempt, event: ev.Event) -> Claim | None:
+        facts = [*attempt.pending, event]
+        attempt.pending = []
+        following = await self._log.finish(attempt.claim, facts, weight=attempt.state.weight)
+        self._counters.runs += 1
+        if isinstance(event, ev.RunFailed):
+            self._counters.errors += 1
+        return following
+
+    # -- a reply ---------------------------------------------------------------------------------------------------
+
+    async def _ask(self, attempt: _Attempt, number: int) -> ev.RunFailed | None:
+        """One model call, put on the tape. The run's end if it failed for good: what was said so far stays."""
+        received, agent = attempt.received, attempt.agent
+        model, model_name = self._models.choose(received.model or agent.model)
+        prompt = Prompt(
+            history.prompt(
+                (agent.instructions, *received.instructions),
+                attempt.past,
+                attempt.state.messages,
+                tokens_max=agent.history_tokens,
+            ),
+            attempt.tools,
+            model_name=model_name,
+            key=f"{attempt.claim.run}:{number}",
+        )
+        attempt.model_name = model_name
+        attempt.note(ev.ReplyStarted(agent.name, model_name))
+        # Models are async generators: closing one closes its connection, which is how cancel reaches the socket.
+        pieces = cast("AsyncGenerator[ReplyPiece]", model.reply(prompt, stream=received.deltas))
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    if await self._take(attempt, piece):
+                        return None
+        except BackendFailed as error:
+            logger.warning("run %s: reply %d failed: %s: %s", attempt.claim.run, number, error.code, error)
+            return ev.RunFailed(error.code, error.detail, attempt.state.usage)
+        return ev.RunFailed("upstream_truncated", "The model ended without an answer.", attempt.state.usage)
+
+    async def _take(self, attempt: _Attempt, piece: ReplyPiece) -> bool:
+        """Put a piece on the tape; True when it was the last."""
+        match piece:
+            case TextPiece(text=text):
+                attempt.note(ev.TextAdded(text))
+                await attempt.commit()
+            case ThinkingPiece(text=text):
+                attempt.note(ev.ThinkingAdded(text))
+                await attempt.commit()
+            case Retracted():
+                await self._retract(attempt)
+            case ReplyDone():
+                self._counters.replied(piece.usage)
+                calls = machine.distinct_calls(attempt.state, piece.calls)
+                attempt.note(ev.ReplyFinished(piece.text, calls, piece.usage, piece.finish_reason, piece.thinking))
+                return True
+            case _:
+                assert_never(piece)
+        return False
+
+    async def _retract(self, attempt: _Attempt) -> None:
+        if attempt.state.reply_seq is not None:  # else nothing of it was shown
+            attempt.note(ev.AttemptReset(attempt.state.reply_seq))
+            attempt.note(ev.ReplyStarted(attempt.agent.name, attempt.model_name))
+            await attempt.commit()
+
+    # -- tools -----------------------------------------------------------------------------------------------------
+
+    async def _run_tools(self, attempt: _Attempt, calls: Sequence[ToolCall]) -> None:
+        for call in calls:
+            attempt.note(ev.ToolStarted(call))
+        await attempt.commit()  # the intents, before any effect
+        if len(calls) == 1:
+            await self._run_tool(attempt, calls[0])
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                for call in calls:
+                    group.create_task(self._run_tool(attempt, call))
+        except BaseExceptionGroup as errors:
+            # Tools never raise; the store can, and says the same to all of them.
+            raise errors.exceptions[0] from None
+
+    async def _run_tool(self, attempt: _Attempt, call: ToolCall) -> None:
+        began = self._clock.monotonic()
+        context = CallContext(attempt.claim.project, f"{attempt.claim.run}:{call.id}")
+        outcome = await self._tools.call(call, context)
+        took_ms = round((self._clock.monotonic() - began) * 1000)
+        self._counters.tool_calls += 1
+        attempt.note(ev.ToolReturned(call.id, outcome.content, outcome.is_error, took_ms, outcome.code))
+        await attempt.commit()

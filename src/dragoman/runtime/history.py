@@ -1,0 +1,94 @@
+"""What the model sees: instructions, as much of the earlier turns as fits, and the turn at hand. Pure.
+
+The cost of a prompt depends on its budget and not on how long the conversation is: `Log.history` hands over only the
+newest turns, and this file cuts them to the budget. A tool call is never parted from its result: messages are dropped
+in *groups*, and a reply with calls forms one group with the results that follow it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from dragoman.core.messages import Message, Part, ToolCall, ToolResult, said
+from dragoman.core.operations import TurnView
+from dragoman.core.transcript import ended_well
+from dragoman.runtime.machine import weight_of
+
+CHARS_PER_TOKEN = 4
+"""A rule of thumb for English and code; other scripts take more, so budgets leave room."""
+
+RESULT_CHARS_MAX = 60_000
+"""A single tool result is shown to the model up to here; the tape keeps it whole."""
+
+
+def prompt(
+    instructions: Sequence[str], past: Iterable[TurnView], turn: Sequence[Message], *, tokens_max: int
+) -> tuple[Message, ...]:
+    """Instructions as one system message, then the newest whole groups of `past` within `tokens_max`, then `turn`."""
+    system = "\n\n".join(text for text in instructions if text)
+    messages = [said("system", system)] if system else []
+    messages.extend(_newest(past, tokens_max * CHARS_PER_TOKEN))
+    messages.extend(turn)
+    return tuple(_shortened(message) for message in messages)
+
+
+def _newest(past: Iterable[TurnView], chars_max: int) -> list[Message]:
+    groups = [group for turn in past if ended_well(turn) for group in _groups((*turn.asked, *turn.answered))]
+    chars = 0
+    first = len(groups)
+    while first > 0:
+        chars += sum(weight_of(_shortened(message)) for message in groups[first - 1])
+        if chars > chars_max:
+            break
+        first -= 1
+    kept = groups[first:]
+    # A conversation that begins with an answer to nothing confuses models, and some providers refuse it.
+    while kept and kept[0][0].role not in ("user", "system"):
+        kept.pop(0)
+    return [message for group in kept for message in group]
+
+
+def _groups(messages: Sequence[Message]) -> list[list[Message]]:
+    """Messages in groups, each kept or dropped whole; calls without results and stray results are left out."""
+    groups: list[list[Message]] = []
+    at = 0
+    while at < len(messages):
+        message = messages[at]
+        at += 1
+        if not message.calls:
+            if message.role != "tool" and message.parts:
+                groups.append([message])
+            continue
+        results: list[Message] = []
+        while at < len(messages) and messages[at].role == "tool":
+            results.append(messages[at])
+            at += 1
+        group = _paired(message, results)
+        if group:
+            groups.append(group)
+    return groups
+
+
+def _paired(reply: Message, results: Sequence[Message]) -> list[Message]:
+    """The reply with only the calls that have a result, and the first result of each; cancelled turns leave others."""
+    open_calls = {call.id for call in reply.calls}
+    kept: list[Message] = []
+    for result in results:
+        parts = tuple(part for part in result.parts if isinstance(part, ToolResult) and part.call_id in open_calls)
+        open_calls -= {part.call_id for part in parts}
+        if parts:
+            kept.append(Message(result.role, parts, result.name))
+    parts = tuple(part for part in reply.parts if not isinstance(part, ToolCall) or part.id not in open_calls)
+    return [Message(reply.role, parts, reply.name), *kept] if parts else []
+
+
+def _shortened(message: Message) -> Message:
+    if message.role != "tool" or weight_of(message) <= RESULT_CHARS_MAX:
+        return message
+    return Message("tool", tuple(_shortened_part(part) for part in message.parts), message.name)
+
+
+def _shortened_part(part: Part) -> Part:
+    if not isinstance(part, ToolResult) or len(part.content) <= RESULT_CHARS_MAX:
+        return part
+    left_out = len(part.content) - RESULT_CHARS_MAX
+    notice = f"\n[{left_out} more characters left out; ask for a smaller part]"
+    return ToolResult(part.call_id, part.content[:RESULT_CHARS_MAX] + notice, part.is_error)

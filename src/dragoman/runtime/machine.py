@@ -1,0 +1,241 @@
+"""The machine: one run's tape -> its next step. Pure; this file decides, `driver.py` does.
+
+                    ┌────────────────── every call has its result ◄──────────────────┐
+                    ▼                                                                │
+    received ──► ASKED ── AskModel ──► REPLYING ── ReplyFinished ──► calls? ──yes──► TOOLS_DUE ── RunTools
+                    ▲                     │                            │                 │
+                    │                     │ claimed again: half a      │ no              │ only the client's
+                    └──── ResetReply ◄────┘ reply is void              ▼                 │ are left
+                                                                  End(completed)     End(needs_client)
+
+A limit that is reached, at any place, gives End(failed). A call that was started by an attempt that died is run again
+if its tool may be (`Repeat`), and settled as `outcome_unknown` if not.
+"""
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from msgspec import Struct
+
+from dragoman.core import events as ev
+from dragoman.core.agents import Repeat
+from dragoman.core.messages import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage
+from dragoman.core.names import CallId
+from dragoman.runtime.budgets import Budget, overrun
+
+OUTCOME_UNKNOWN = (
+    "The server stopped while this tool was at work. Whether it took effect is unknown and it was not run again. "
+    "Check the state of things before you repeat the call."
+)
+
+
+class RunState:
+    """The fold of one run's events, as far as they have come. Feed it in order."""
+
+    def __init__(self) -> None:
+        self.received: ev.TurnReceived | None = None
+        self.epoch = 0
+        self.claimed_at: float | None = None
+        self.agent = ""
+        self.messages: list[Message] = []
+        """This turn for the model: what was asked, replies, results."""
+        self.replies = 0
+        self.usage = Usage()
+        self.replying = False
+        self.reply_seq: int | None = None
+        """Where the open reply began, once that is on the tape."""
+        self.calls: tuple[ToolCall, ...] = ()
+        """Those of the last reply; a call leaves `open_calls` with its result."""
+        self.open_calls: dict[CallId, ToolCall] = {}
+        self.started_calls: set[CallId] = set()
+        self.interrupted_calls: set[CallId] = set()
+        self.used_call_ids: set[CallId] = set()
+        self.repeats: dict[tuple[str, str], int] = {}
+        self.end: ev.Event | None = None
+        self.weight = 0
+        """Characters of this turn's messages."""
+
+    def add(self, event: ev.Event, *, at: float, seq: int | None = None) -> None:
+        """Fold one event; `seq` is None while it waits to be committed."""
+        match event:
+            case ev.TurnReceived():
+                self._received(event)
+            case ev.RunClaimed(epoch=epoch):
+                self.epoch = epoch
+                self.claimed_at = at if self.claimed_at is None else self.claimed_at
+                self.interrupted_calls |= self.started_calls & self.open_calls.keys()
+            case ev.ReplyStarted(agent=agent):
+                self.agent, self.replying, self.reply_seq = agent, True, seq
+            case ev.ReplyFinished():
+                self._replied(event)
+            case ev.ToolStarted(call=call):
+                self.started_calls.add(call.id)
+                self.interrupted_calls.discard(call.id)
+            case ev.ToolReturned():
+                self._returned(event)
+            case ev.AttemptReset():
+                self.replying, self.reply_seq = False, None
+            case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunNeedsClient():
+                self.end = event
+            case ev.HandedOver(to_agent=to_agent):
+                self.agent = to_agent
+            case (
+                ev.ConversationCreated()
+                | ev.MessagesImported()
+                | ev.TextAdded()
+                | ev.ThinkingAdded()
+                | ev.ApprovalRequested()
+                | ev.ApprovalDecided()
+                | ev.ClientToolRequested()
+                | ev.TitleGiven()
+            ):
+                pass
+            case _:
+                assert_never(event)
+
+    def _received(self, event: ev.TurnReceived) -> None:
+        self.received = event
+        self.agent = event.agent
+        self.messages = list(event.messages)
+        self.weight = sum(weight_of(message) for message in event.messages)
+
+    def _replied(self, event: ev.ReplyFinished) -> None:
+        parts: list[Part] = []
+        if event.text:
+            parts.append(Text(event.text))
+        parts.extend(event.calls)
+        self._say(Message("assistant", tuple(parts), name=self.agent))
+        self.replying, self.reply_seq = False, None
+        self.replies += 1
+        self.usage += event.usage
+        self.calls = event.calls
+        self.open_calls = {call.id: call for call in event.calls}
+        self.started_calls, self.interrupted_calls = set(), set()
+        for call in event.calls:
+            self.used_call_ids.add(call.id)
+            key = (call.name, call.arguments)
+            self.repeats[key] = self.repeats.get(key, 0) + 1
+
+    def _returned(self, event: ev.ToolReturned) -> None:
+        self.open_calls.pop(event.call_id, None)
+        self._say(Message("tool", (ToolResult(event.call_id, event.content, event.is_error),)))
+
+    def _say(self, message: Message) -> None:
+        self.messages.append(message)
+        self.weight += weight_of(message)
+
+
+def weight_of(message: Message) -> int:
+    """Characters a message takes in a prompt, images left out."""
+    weight = 0
+    for part in message.parts:
+        match part:
+            case Text(text=text):
+                weight += len(text)
+            case ToolCall(name=name, arguments=arguments):
+                weight += len(name) + len(arguments)
+            case ToolResult(content=content):
+                weight += len(content)
+            case Thinking():
+                pass
+            case _:
+                pass
+    return weight
+
+
+class AskModel(Struct, frozen=True):
+    """Ask for the next reply; `number` counts replies of this run from 1."""
+
+    number: int
+
+
+class RunTools(Struct, frozen=True):
+    """Run these calls, all at once. Those in `again` were started by an attempt that died."""
+
+    calls: tuple[ToolCall, ...]
+    again: frozenset[CallId] = frozenset()
+
+
+class SettleCalls(Struct, frozen=True):
+    """Write these results without running anything."""
+
+    results: tuple[ev.ToolReturned, ...]
+
+
+class ResetReply(Struct, frozen=True):
+    from_seq: int
+
+
+class End(Struct, frozen=True):
+    """Write `facts`, then the run's end."""
+
+    event: ev.Event
+    facts: tuple[ev.Event, ...] = ()
+
+
+class Ended(Struct, frozen=True):
+    """The tape already holds the end."""
+
+
+Step = AskModel | RunTools | SettleCalls | ResetReply | End | Ended
+
+
+def next_step(state: RunState, budget: Budget, rules: Mapping[str, Repeat], *, now: float) -> Step:
+    """What this run needs next. `rules` says what may be repeated, by tool name; one that is not in it is unknown and
+    harmless to call, since calling it only yields an error."""
+    if state.end is not None or state.received is None:
+        return Ended()
+    if state.replying:
+        return ResetReply(state.reply_seq or 0)
+    if state.open_calls:
+        return _calls_due(state, state.received, budget, rules, now)
+    if state.replies and not state.calls:
+        return End(ev.RunCompleted(state.usage))
+    return _within(state, budget, now) or AskModel(state.replies + 1)
+
+
+def _within(state: RunState, budget: Budget, now: float) -> End | None:
+    """The end that a spent budget brings; None while there is some left."""
+    since_s = 0.0 if state.claimed_at is None else now - state.claimed_at
+    most = max(state.repeats.items(), key=lambda item: item[1], default=(("", ""), 0))
+    failed = overrun(
+        budget, replies=state.replies, usage=state.usage, elapsed_s=since_s, tool=most[0][0], repeats=most[1]
+    )
+    return None if failed is None else End(failed)
+
+
+def _calls_due(
+    state: RunState, received: ev.TurnReceived, budget: Budget, rules: Mapping[str, Repeat], now: float
+) -> Step:
+    clients = {tool.name for tool in received.client_tools}
+    ours = [call for call in state.open_calls.values() if call.name not in clients]
+    if not ours:
+        theirs = tuple(state.open_calls.values())
+        facts = tuple(ev.ClientToolRequested(call) for call in theirs)
+        return End(ev.RunNeedsClient(theirs, state.usage), facts)
+    lost = tuple(
+        ev.ToolReturned(call.id, OUTCOME_UNKNOWN, is_error=True, code="outcome_unknown")
+        for call in ours
+        if call.id in state.interrupted_calls and rules.get(call.name) is Repeat.ONCE
+    )
+    if lost:
+        return SettleCalls(lost)
+    again = frozenset(call.id for call in ours if call.id in state.interrupted_calls)
+    return _within(state, budget, now) or RunTools(tuple(ours), again)
+
+
+def distinct_calls(state: RunState, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
+    """The calls under ids that no earlier call of this run has: results and repeat keys (`run:call`) hang on them.
+
+    Servers exist that number every reply's calls from 1.
+    """
+    taken = set(state.used_call_ids)
+    distinct: list[ToolCall] = []
+    for position, call in enumerate(calls, start=1):
+        wanted = call.id or CallId(f"call_{position}")
+        unique, copy = wanted, 2
+        while unique in taken:
+            unique, copy = CallId(f"{wanted}_{copy}"), copy + 1
+        taken.add(unique)
+        distinct.append(call if unique == call.id else ToolCall(unique, call.name, call.arguments))
+    return tuple(distinct)

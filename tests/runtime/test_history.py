@@ -1,0 +1,98 @@
+"""What the model is shown of a conversation."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dragoman.core import events as ev
+from dragoman.core.messages import Message, Text, ToolCall, ToolResult, said
+from dragoman.core.names import CallId, RunId
+from dragoman.core.operations import TurnView
+from dragoman.runtime.history import CHARS_PER_TOKEN, RESULT_CHARS_MAX, prompt
+from dragoman.runtime.machine import weight_of
+
+DONE = ev.RunCompleted()
+
+
+def turn(*answered: Message, asked: str = "q", end: ev.Event | None = DONE) -> TurnView:
+    return TurnView(RunId("r"), 1, 0.0, (said("user", asked),), answered, end)
+
+
+def call(name: str) -> ToolCall:
+    return ToolCall(CallId(name), "look", "{}")
+
+
+def result(name: str, content: str = "seen") -> Message:
+    return Message("tool", (ToolResult(CallId(name), content),))
+
+
+def test_instructions_come_first_as_one_system_message() -> None:
+    shown = prompt(("Be brief.", "", "Be kind."), (), (said("user", "hi"),), tokens_max=10)
+    assert shown == (said("system", "Be brief.\n\nBe kind."), said("user", "hi"))
+
+
+def test_earlier_turns_stand_before_the_turn_at_hand() -> None:
+    shown = prompt((), (turn(said("assistant", "a")),), (said("user", "hi"),), tokens_max=10)
+    assert shown == (said("user", "q"), said("assistant", "a"), said("user", "hi"))
+
+
+def test_a_failed_turn_is_not_shown_and_a_cancelled_one_is() -> None:
+    failed = turn(asked="lost", end=ev.RunFailed("x", "y"))
+    cancelled = turn(said("assistant", "half"), asked="kept", end=ev.RunCancelled())
+    shown = prompt((), (failed, cancelled), (), tokens_max=10)
+    assert shown == (said("user", "kept"), said("assistant", "half"))
+
+
+def test_calls_without_results_and_results_without_calls_are_left_out() -> None:
+    half = turn(
+        Message("assistant", (Text("hm"), call("a"), call("b"))), result("b"), result("z"), end=ev.RunCancelled()
+    )
+    only_calls = turn(Message("assistant", (call("c"),)), end=ev.RunCancelled())
+    shown = prompt((), (half, only_calls), (), tokens_max=100)
+    assert shown == (
+        said("user", "q"),
+        Message("assistant", (Text("hm"), call("b"))),
+        result("b"),
+        said("user", "q"),
+    )
+
+
+def test_the_oldest_go_first_and_what_is_left_begins_with_a_user() -> None:
+    past = (turn(said("assistant", "x" * 40), asked="first"), turn(said("assistant", "second answer"), asked="second"))
+    shown = prompt((), past, (), tokens_max=15)
+    assert shown == (said("user", "second"), said("assistant", "second answer"))
+
+
+def test_a_long_result_is_cut_with_a_notice() -> None:
+    shown = prompt((), (), (result("a", "x" * (RESULT_CHARS_MAX + 7)),), tokens_max=10)
+    notice = "\n[7 more characters left out; ask for a smaller part]"
+    assert shown == (result("a", "x" * RESULT_CHARS_MAX + notice),)
+
+
+MESSAGES = st.lists(
+    st.one_of(
+        st.text(max_size=20).map(lambda text: [said("assistant", text)]),
+        st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True).map(
+            lambda names: [Message("assistant", tuple(map(call, names))), *map(result, names)]
+        ),
+        st.sampled_from("abcd").map(lambda name: [Message("assistant", (call(name),))]),
+        st.sampled_from("abcd").map(lambda name: [result(name)]),
+    ),
+    max_size=5,
+).map(lambda groups: [message for group in groups for message in group])
+
+
+@given(st.lists(MESSAGES, max_size=5), st.integers(0, 60))
+def test_no_trimming_parts_a_call_from_its_result(turns: list[list[Message]], tokens_max: int) -> None:
+    shown = prompt((), [turn(*messages) for messages in turns], (), tokens_max=tokens_max)
+    assert sum(weight_of(message) for message in shown) <= tokens_max * CHARS_PER_TOKEN
+    waiting: set[str] = set()
+    for message in shown:
+        if message.role == "tool":
+            found = {part.call_id for part in message.parts if isinstance(part, ToolResult)}
+            assert found <= waiting
+            waiting -= found
+        else:
+            assert not waiting
+            waiting = {part.id for part in message.calls}
+    assert not waiting
+    assert not shown or shown[0].role == "user"

@@ -1,0 +1,148 @@
+"""The machine as a conversation: events go in, the next step comes out."""
+
+import pytest
+
+from dragoman.core import events as ev
+from dragoman.core.agents import Repeat, ToolSpec
+from dragoman.core.messages import Message, Text, ToolCall, ToolResult, Usage, said
+from dragoman.core.names import CallId
+from dragoman.runtime.budgets import Budget
+from dragoman.runtime.machine import (
+    OUTCOME_UNKNOWN,
+    AskModel,
+    End,
+    Ended,
+    ResetReply,
+    RunState,
+    RunTools,
+    SettleCalls,
+    distinct_calls,
+    next_step,
+)
+
+ASK = ev.TurnReceived((said("user", "hello"),))
+CALL = ToolCall(CallId("c1"), "list_files", "{}")
+OTHER = ToolCall(CallId("c2"), "write_file", '{"path":"a"}')
+DEFAULT = Budget()
+RULES = {"list_files": Repeat.PURE, "write_file": Repeat.ONCE}
+CALLS = ev.ReplyFinished("", (CALL, OTHER), Usage(5, 2), "tool_calls")
+
+
+def state(*events: ev.Event) -> RunState:
+    folded = RunState()
+    for seq, event in enumerate(events, start=1):
+        folded.add(event, at=100.0, seq=seq)
+    return folded
+
+
+def step(*events: ev.Event, budget: Budget = DEFAULT, now: float = 100.0) -> object:
+    return next_step(state(*events), budget, RULES, now=now)
+
+
+def test_a_claimed_turn_is_put_to_the_model() -> None:
+    assert step(ASK, ev.RunClaimed(1)) == AskModel(1)
+
+
+def test_a_reply_without_calls_completes_the_run() -> None:
+    finished = ev.ReplyFinished("hi", (), Usage(5, 2))
+    assert step(ASK, ev.RunClaimed(1), ev.ReplyStarted("a", "m"), finished) == End(ev.RunCompleted(Usage(5, 2)))
+
+
+def test_an_empty_reply_completes_the_run_too() -> None:
+    assert step(ASK, ev.RunClaimed(1), ev.ReplyFinished("")) == End(ev.RunCompleted())
+
+
+def test_all_calls_of_a_reply_run_at_once() -> None:
+    assert step(ASK, ev.RunClaimed(1), CALLS) == RunTools((CALL, OTHER))
+
+
+def test_the_model_is_asked_again_when_every_call_has_its_result() -> None:
+    results = (ev.ToolReturned(CALL.id, "a.txt"), ev.ToolReturned(OTHER.id, "done"))
+    assert step(ASK, ev.RunClaimed(1), CALLS, *results) == AskModel(2)
+
+
+def test_half_a_reply_is_void_after_a_new_claim() -> None:
+    events = (ASK, ev.RunClaimed(1), ev.ReplyStarted("a", "m"), ev.TextAdded("he"), ev.RunClaimed(2))
+    assert step(*events) == ResetReply(3)
+    assert step(*events, ev.AttemptReset(3)) == AskModel(1)
+
+
+def test_an_interrupted_call_is_run_again_only_where_its_rule_allows() -> None:
+    started = (ev.ToolStarted(CALL), ev.ToolStarted(OTHER))
+    events = (ASK, ev.RunClaimed(1), CALLS, *started, ev.RunClaimed(2))
+    lost = ev.ToolReturned(OTHER.id, OUTCOME_UNKNOWN, is_error=True, code="outcome_unknown")
+    assert step(*events) == SettleCalls((lost,))
+    assert step(*events, lost) == RunTools((CALL,), frozenset({CALL.id}))
+
+
+def test_a_call_whose_intent_was_never_written_is_simply_run_after_a_new_claim() -> None:
+    assert step(ASK, ev.RunClaimed(1), CALLS, ev.RunClaimed(2)) == RunTools((CALL, OTHER))
+
+
+def test_a_call_of_the_clients_tool_ends_the_run_once_ours_have_returned() -> None:
+    ask = ev.TurnReceived((said("user", "hello"),), client_tools=(ToolSpec("write_file", "", {}),))
+    assert step(ask, ev.RunClaimed(1), CALLS) == RunTools((CALL,))
+    ended = End(ev.RunNeedsClient((OTHER,), Usage(5, 2)), (ev.ClientToolRequested(OTHER),))
+    assert step(ask, ev.RunClaimed(1), CALLS, ev.ToolReturned(CALL.id, "a.txt")) == ended
+
+
+def test_nothing_follows_an_end() -> None:
+    assert step(ASK, ev.RunClaimed(1), ev.RunCancelled("me")) == Ended()
+
+
+@pytest.mark.parametrize(("replies", "ended"), [(1, False), (2, True)])
+def test_the_step_budget_allows_just_that_many_replies(replies: int, ended: bool) -> None:
+    events: list[ev.Event] = [ASK, ev.RunClaimed(1)]
+    for number in range(replies):
+        call = ToolCall(CallId(f"c{number}"), "list_files", f'{{"n":{number}}}')
+        events += [ev.ReplyFinished("", (call,)), ev.ToolReturned(call.id, "x")]
+    result = step(*events, budget=Budget(steps=2))
+    if ended:
+        assert result == End(ev.RunFailed("step_limit", "The assistant stopped after 2 steps without an answer."))
+    else:
+        assert result == AskModel(replies + 1)
+
+
+def test_the_same_call_again_and_again_is_broken_off() -> None:
+    events: list[ev.Event] = [ASK, ev.RunClaimed(1)]
+    for number in range(6):
+        call = ToolCall(CallId(f"c{number}"), "list_files", "{}")
+        events += [ev.ReplyFinished("", (call,)), ev.ToolReturned(call.id, "x")]
+    sentence = "The assistant called list_files 6 times with the same arguments."
+    assert step(*events[:-2]) == AskModel(6)
+    assert step(*events) == End(ev.RunFailed("repeated_call", sentence))
+
+
+def test_wall_time_counts_from_the_first_claim() -> None:
+    budget = Budget(wall_s=10)
+    assert step(ASK, ev.RunClaimed(1), budget=budget, now=109.9) == AskModel(1)
+    ended = step(ASK, ev.RunClaimed(1), budget=budget, now=110.0)
+    assert ended == End(ev.RunFailed("time_limit", "The run took longer than its 10 s."))
+
+
+def test_llm_tokens_are_bounded() -> None:
+    events = (ASK, ev.RunClaimed(1), CALLS, ev.ToolReturned(CALL.id, "x"), ev.ToolReturned(OTHER.id, "y"))
+    assert step(*events, budget=Budget(llm_tokens=8)) == AskModel(2)
+    failed = ev.RunFailed("token_limit", "The run used its 7 LLM tokens.", Usage(5, 2))
+    assert step(*events, budget=Budget(llm_tokens=7)) == End(failed)
+
+
+def test_the_turns_messages_are_what_the_model_must_see() -> None:
+    folded = state(ASK, ev.RunClaimed(1), CALLS, ev.ToolReturned(CALL.id, "a.txt"))
+    assert folded.messages == [
+        said("user", "hello"),
+        Message("assistant", (CALL, OTHER)),
+        Message("tool", (ToolResult(CALL.id, "a.txt"),)),
+    ]
+    assert folded.weight == len("hello") + len("list_files{}") + len('write_file{"path":"a"}') + len("a.txt")
+
+
+def test_call_ids_are_made_distinct_over_a_whole_run() -> None:
+    folded = state(ASK, ev.RunClaimed(1), ev.ReplyFinished("", (CALL,)), ev.ToolReturned(CALL.id, "x"))
+    again = distinct_calls(folded, (CALL, CALL, ToolCall(CallId(""), "t", "{}")))
+    assert [call.id for call in again] == ["c1_2", "c1_3", "call_3"]
+
+
+def test_text_of_a_reply_is_kept_with_its_calls() -> None:
+    folded = state(ASK, ev.RunClaimed(1), ev.ReplyFinished("let me look", (CALL,)))
+    assert folded.messages[-1] == Message("assistant", (Text("let me look"), CALL))
