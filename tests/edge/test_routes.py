@@ -84,5 +84,5 @@ def test_a_trailing_slash_too_many_is_redirected(path: str, target: str) -> None
 
 
 def test_two_dialects_cannot_answer_the_same_request() -> None:
-    with pytest.raises(ValueError, match="alpha and twin both answer POST /api/v1/chat"):
+    with pytest.raises(ValueError, match="twin and alpha both answer POST /api/v1/chat"):
         RouteTable((ALPHA, dialect("twin", ("POST", "/api/v1/chat"))))

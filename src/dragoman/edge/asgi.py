@@ -70,12 +70,13 @@ class _Exchange:
         self.status = 0
 
     def response_headers(self, media_type: str, extra: Sequence[tuple[str, str]]) -> RawHeaders:
+        own: RawHeaders = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra]
+        said = {name for name, _ in own}
         return [
             (b"content-type", media_type.encode()),
-            *SECURITY_HEADERS,
             (b"x-request-id", self.request_id),
-            *self.passed.headers(),
-            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in extra),
+            *(header for header in (*SECURITY_HEADERS, *self.passed.headers()) if header[0] not in said),
+            *own,
         ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from dragoman.access.authenticator import Authenticator
+from dragoman.access.credentials import Authenticator
 from dragoman.access.rate_limit import Limit, Limiter, Verdict, limit_of
 from dragoman.core.errors import LimitReached, NotAllowed
 from dragoman.core.names import Clock, Principal

@@ -1,6 +1,6 @@
 """The house's own endpoints: runs by id, health, readiness, metrics. They belong to no dialect."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 
 from starlette.types import Scope as AsgiScope
@@ -135,7 +135,7 @@ class OpenEndpoints:
         self._unready = unready
         """Why requests cannot be served now; "" if they can."""
 
-    def table(self) -> dict[str, Callable[[AsgiScope], "object"]]:
+    def table(self) -> dict[str, Callable[[AsgiScope], Awaitable[Reply]]]:
         return {"/health": self.health, "/ready": self.ready, "/metrics": self.metrics}
 
     async def health(self, scope: AsgiScope) -> Reply:

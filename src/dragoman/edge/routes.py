@@ -80,7 +80,7 @@ class RouteTable:
         end = len(path)
         while (end := path.rfind("/", 0, end)) >= 0:
             for pattern in self._patterns.get(path[: end + 1], ()):
-                match = pattern.regex.match(path)
+                match = pattern.regex.fullmatch(path)
                 if match is not None:
                     mounted = pattern.methods.get(method)
                     if mounted is not None:

@@ -16,14 +16,17 @@ from dragoman.core.operations import (
 )
 from dragoman.core.transcript import Transcript
 from dragoman.runtime.ports import Store
-from dragoman.runtime.runs import Runs
+from dragoman.runtime.runs import Changed, Runs
 
 READ_ENTRIES = 1000
 """Entries fetched at once while a whole conversation is read."""
 
 
 class Conversations:
-    def __init__(self, store: Store, runs: Runs, *, new_id: Callable[[], RunId]) -> None:
+    def __init__(
+        self, store: Store, runs: Runs, *, new_id: Callable[[], RunId], changed: Changed | None = None
+    ) -> None:
+        self._changed = changed
         self._store = store
         self._runs = runs
         self._new_id = new_id
@@ -56,6 +59,8 @@ class Conversations:
             raise NotFound(f"There is no conversation {operation.conversation}.", what="conversation")
         for run in unfinished:
             await self._runs.stop(run, cancelled_by=principal.credential_id)
+        if self._changed is not None:
+            self._changed(principal.project, operation.conversation)
         return Deleted(operation.conversation)
 
     async def take_in(

@@ -6,14 +6,14 @@ spoken before it is on the tape, and a blocking chat costs two commits. Text is 
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import assert_never, cast
 
 from dragoman.core import events as ev
 from dragoman.core.agents import AgentSpec, Repeat, ToolSpec
 from dragoman.core.errors import BackendFailed
-from dragoman.core.messages import ToolCall
+from dragoman.core.messages import ToolCall, Usage
 from dragoman.core.names import Clock
 from dragoman.core.transcript import Transcript
 from dragoman.runtime import history, machine
@@ -28,6 +28,7 @@ from dragoman.runtime.ports import (
     ReplyDone,
     ReplyPiece,
     Retracted,
+    StaleClaim,
     TextPiece,
     ThinkingPiece,
     Tools,
@@ -130,12 +131,15 @@ class Driver:
                 case _:
                     assert_never(step)
 
-    async def stop(self, claim: Claim, *, cancelled_by: str) -> Claim | None:
-        """End a run whose driving was cancelled; what it had said so far stays on the tape."""
+    async def end(self, claim: Claim, ending: Callable[[Usage], ev.RunEnd]) -> Claim | None:
+        """End a run whose driving broke off; what it had said so far stays on the tape. The claim of the run behind it.
+
+        Raises StaleClaim, also when the run was deleted. `ending` makes the end from what the run has used.
+        """
         attempt = await self._open(claim, None)
         if attempt.state.end is not None:
             return None
-        return await self._end(attempt, ev.RunCancelled(cancelled_by, attempt.state.usage))
+        return await self._end(attempt, ending(attempt.state.usage))
 
     async def _open(self, claim: Claim, seed: Seed | None) -> _Attempt:
         attempt = _Attempt(claim, self._log, self._clock)
@@ -150,7 +154,7 @@ class Driver:
                 attempt.state.add(entry.event, at=entry.at, seq=entry.seq)
                 seq = seq or entry.seq
         if attempt.state.received is None:
-            raise RuntimeError(f"run {claim.run} has no TurnReceived on tape {claim.tape}")
+            raise StaleClaim  # deleted with its conversation
         attempt.received = attempt.state.received
         attempt.agent = self._agents.get(attempt.received.agent) or self._agents[self._default_agent]
         attempt.tools = self._tools.specs(attempt.agent.tools)

@@ -20,11 +20,13 @@ from dragoman.runtime.ports import Claim, NewTurn, StaleClaim, Store
 
 logger = logging.getLogger("dragoman.runtime")
 
+INTERNAL_ERROR = "The assistant failed for a reason that lies with the server; its log has the details."
+
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Starts a task in the task group that owns runs: the lifespan's."""
 
-Ended = Callable[[ProjectId, ConversationId], None]
-"""Told after a run's end was committed, so that what is derived from tapes can be brought up to date."""
+Changed = Callable[[ProjectId, ConversationId], None]
+"""Told after a turn ended or a conversation went, so that what is derived from tapes can be brought up to date."""
 
 
 class _Live:
@@ -47,14 +49,14 @@ class Runs:
         spawn: Spawn,
         new_id: Callable[[], RunId],
         queue_max: int,
-        on_end: Ended | None = None,
+        changed: Changed | None = None,
     ) -> None:
         self._store = store
         self._driver = driver
         self._spawn = spawn
         self._new_id = new_id
         self._queue_max = queue_max
-        self._on_end = on_end
+        self._changed = changed
         self._live: dict[RunId, _Live] = {}
 
     @property
@@ -63,6 +65,11 @@ class Runs:
 
     def drives(self, run: RunId) -> bool:
         return run in self._live
+
+    async def settled(self) -> None:
+        """Return when no run is live, nor one that began meanwhile."""
+        while tasks := [live.task for live in self._live.values() if live.task is not None]:
+            await asyncio.wait(tasks)
 
     async def start(self, principal: Principal, turn: StartTurn) -> Started:
         """Accept a turn; once this returns it is committed. Raises NotFound, LimitReached (queue full), Unavailable."""
@@ -94,34 +101,51 @@ class Runs:
         live.task = self._spawn(self._carry(live, seed))
 
     async def _carry(self, live: _Live, seed: Seed | None) -> None:
+        """A run's task. Nothing but a stop of the process gets out of it: it shares its task group with all others."""
         claim = live.claim
         following: Claim | None = None
         try:
-            following = await self._driver.drive(claim, seed)
+            following = await self._drive(live, seed)
+        except DragomanError as error:
+            # The store could not take what happened. Nothing was spoken; recovery will claim the run again.
+            logger.error("run %s: put down, to be taken up again: %s", claim.run, error)
+        except Exception:
+            logger.exception("run %s: could not even be ended", claim.run)
+        finally:
+            self._live.pop(claim.run, None)
+        if following is not None:
+            self.drive(following)
+        if self._changed is not None:
+            self._changed(claim.project, claim.conversation)
+
+    async def _drive(self, live: _Live, seed: Seed | None) -> Claim | None:
+        claim = live.claim
+        try:
+            return await self._driver.drive(claim, seed)
         except asyncio.CancelledError:
             if live.cancelled_by is None:
                 raise  # the process is stopping: the run stays unfinished and is taken up at the next start
             if live.task is not None:
                 live.task.uncancel()
-            following = await self._stop(live)
-            if following is None:
-                await self._adopt(live)
         except StaleClaim:
             logger.info("run %s: no longer ours (epoch %d)", claim.run, claim.epoch)
-        except DragomanError as error:
-            # The store could not take what happened. Nothing was spoken; recovery will claim the run again.
-            logger.error("run %s: put down, to be taken up again: %s", claim.run, error)
-        finally:
-            self._live.pop(claim.run, None)
-        if following is not None:
-            self.drive(following)
-        if self._on_end is not None:
-            self._on_end(claim.project, claim.conversation)
+            return None
+        except DragomanError:
+            raise
+        except Exception:
+            # A fault of ours must not be tried again for ever.
+            logger.exception("run %s: failed for a reason that is ours", claim.run)
+            return await self._end(live, lambda usage: ev.RunFailed("internal_error", INTERNAL_ERROR, usage))
+        cancelled_by = live.cancelled_by
+        following = await self._end(live, lambda usage: ev.RunCancelled(cancelled_by, usage))
+        if following is None:
+            await self._adopt(live)
+        return following
 
-    async def _stop(self, live: _Live) -> Claim | None:
+    async def _end(self, live: _Live, ending: Callable[[Usage], ev.RunEnd]) -> Claim | None:
         try:
-            return await self._driver.stop(live.claim, cancelled_by=live.cancelled_by or "")
-        except (StaleClaim, NotFound):
+            return await self._driver.end(live.claim, ending)
+        except StaleClaim:
             return None
 
     async def _adopt(self, live: _Live) -> None:

@@ -100,6 +100,10 @@ class Route(Struct, Generic[R], frozen=True):
     open: bool = False
     counted: bool = True
     summary: str = ""
+    takes: type | None = None
+    """The body's struct, for documents; decoding is `decode`'s business."""
+    gives: type | None = None
+    """The answer's struct."""
 
 
 class ConversationFiles(Struct, frozen=True):

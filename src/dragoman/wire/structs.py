@@ -1,7 +1,7 @@
 """JSON bytes -> a value or a struct, or one BadRequest that says what is wrong and where.
 
-msgspec does the reading. What it raises has three classes (DecodeError, UnicodeDecodeError, RecursionError) and does not
-always say where; a body that it refuses is therefore read a second time, slowly, only to find the reason.
+msgspec does the reading. What it raises has three classes (DecodeError, UnicodeDecodeError, RecursionError) and does
+not always say where; a body that it refuses is therefore read a second time, slowly, only to find the reason.
 
 Every BadRequest raised here has exactly one fault. Its `type` is one of
 

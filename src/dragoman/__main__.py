@@ -1,0 +1,7 @@
+"""`python -m dragoman`."""
+
+import sys
+
+from dragoman.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,67 @@
+"""Opening what a command works on: the config, and the house in this process.
+
+The server's modules are imported inside the functions: `dragoman credentials --help` needs none of them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from dragoman.cli.failing import unwrapped
+from dragoman.cli.options import settings
+from dragoman.cli.terminal import warn
+from dragoman.core.names import Principal, ProjectId, Scope
+
+if TYPE_CHECKING:
+    from dragoman.server.assemble import House
+    from dragoman.server.config import Config, Loaded
+
+T = TypeVar("T")
+
+LOCAL = "local"
+"""Credential id of whoever works on the store itself: whoever can read its files needs no other proof."""
+
+
+def load_settings(*, resolve_secrets: bool = True) -> "Loaded":
+    """The config this command works with; its warnings are shown. Raises BadConfig."""
+    from dragoman.server.config import load  # noqa: PLC0415 keeps a verb's --help fast
+
+    loaded = load(settings().home, file=settings().config, resolve_secrets=resolve_secrets)
+    for warning in loaded.warnings:
+        warn(warning)
+    return loaded
+
+
+def local_principal(config: "Config", project: str = "") -> Principal:
+    """Whoever sits at this machine, in a project ("" = the default one)."""
+    name = ProjectId(project or config.defaults.project)
+    return Principal(name, LOCAL, "command line", frozenset({Scope.ADMIN}), 0)
+
+
+def in_house(work: "Callable[[House], Awaitable[T]]", *, writer: bool, resolve_secrets: bool = False) -> T:
+    """Open the house, do the work, close it. `writer` = tapes are written, so no server may run on this home.
+
+    Secrets are resolved for work that asks models or outside systems; a writer may, for it takes up runs that a dead
+    process left behind.
+    """
+    return in_house_of(load_settings(resolve_secrets=resolve_secrets or writer).config, work, writer=writer)
+
+
+def in_house_of(config: "Config", work: "Callable[[House], Awaitable[T]]", *, writer: bool) -> T:
+    from dragoman.server.assemble import open_house  # noqa: PLC0415 keeps a verb's --help fast
+
+    async def opened() -> T:
+        async with open_house(config, settings().home, writer=writer) as house:
+            return await work(house)
+
+    try:
+        return asyncio.run(opened())
+    except BaseExceptionGroup as group:
+        raise unwrapped(group) from group
+
+
+def store_path(config: "Config") -> Path:
+    from dragoman.server.config import store_file  # noqa: PLC0415 keeps a verb's --help fast
+
+    return store_file(config, settings().home)

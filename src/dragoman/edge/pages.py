@@ -1,0 +1,54 @@
+"""Offline pages: what each dialect offers, as HTML for people and as OpenAPI for tools. No script, no network."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from html import escape
+
+from starlette.types import Scope
+
+from dragoman.wire.dialect import Dialect, Reply, json_reply
+from dragoman.wire.openapi import openapi
+
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
+    "table{border-collapse:collapse;width:100%}td{padding:.2rem .8rem .2rem 0;border-bottom:1px solid #8884;"
+    "vertical-align:top}code{font:13px ui-monospace,monospace}"
+)
+POLICY = ("content-security-policy", "default-src 'none'; style-src 'self'; frame-ancestors 'none'")
+
+
+def pages(dialects: Sequence[Dialect], *, version: str) -> dict[str, Callable[[Scope], Awaitable[Reply]]]:
+    """`/docs`, its style sheet, and `/openapi/{dialect}.json` for each; rendered once, at start."""
+    table = {
+        "/docs": Reply(200, _page(dialects, version).encode(), "text/html; charset=utf-8", (POLICY,)),
+        "/docs/style.css": Reply(200, STYLE.encode(), "text/css; charset=utf-8"),
+    }
+    for dialect in dialects:
+        table[f"/openapi/{dialect.name}.json"] = json_reply(openapi(dialect, version=version))
+    return {path: _always(reply) for path, reply in table.items()}
+
+
+def _always(reply: Reply) -> Callable[[Scope], Awaitable[Reply]]:
+    async def answer(scope: Scope) -> Reply:
+        return reply
+
+    return answer
+
+
+def _page(dialects: Sequence[Dialect], version: str) -> str:
+    parts = [
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Dragoman</title>',
+        '<link rel="stylesheet" href="/docs/style.css">',
+        f"<h1>Dragoman {escape(version)}</h1><p>One assistant server, many dialects. Every path below asks for a ",
+        "credential unless it says open; <code>dragoman credentials create NAME</code> makes one.</p>",
+    ]
+    for dialect in dialects:
+        document = f"/openapi/{dialect.name}.json"
+        parts.append(f'<h2>{escape(dialect.title)}</h2><p><a href="{document}">{document}</a></p><table>')
+        for route in dialect.routes:
+            needs = "open" if route.open else (route.scope or "any credential")
+            parts.append(
+                f"<tr><td><code>{route.method}</code><td><code>{escape(route.path)}</code>"
+                f"<td>{escape(route.summary)}<td>{escape(needs)}"
+            )
+        parts.append("</table>")
+    return "".join(parts)

@@ -1,0 +1,147 @@
+"""Which tool a sentence asks for: BM25 over what tools say of themselves, with a threshold below which none is chosen.
+
+Pure; part of the offline router. A tool's document is its name, keywords, examples and description, in falling weight.
+A score alone cannot tell "no tool fits" from "few words in common", so a second number decides about abstaining: the
+share of the question's words that the tool knows or that became its arguments.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from dragoman.core.agents import ToolSpec
+from dragoman.models.offline_arguments import Filled, fill
+from dragoman.models.offline_reading import Reading, read, split_name, stem, stems
+
+COVERED_MIN = 0.5
+"""A tool that knows no more than this share of the words is not meant."""
+
+CANDIDATES_MAX = 4
+"""So many of the best-scored tools are tried with the arguments that the text gives them."""
+
+NAME_WEIGHT, KEYWORD_WEIGHT, EXAMPLE_WEIGHT, DESCRIPTION_WEIGHT = 3.0, 2.0, 1.0, 0.5
+
+SATURATION = 1.2
+"""BM25's k1: how soon repeating a word stops adding."""
+LENGTH_SHARE = 0.3
+"""BM25's b: low, because a tool with many examples is no less likely meant."""
+
+SYNONYM_WEIGHT = 0.7
+
+MISSING_SHARE = 0.6
+"""What is left of the score of a tool that the text gives too little for."""
+
+_SYNONYMS: dict[str, frozenset[str]] = {}
+for _group in (
+    "list enumerate display show inventory",
+    "list analyze explore overview inspect understand examine browse review structure summary layout",
+    "files documents scripts docs modules",
+    "workspace codebase repository repo project code application app folder",
+    "folder directory dir",
+    "find locate where",
+    "read open cat print view display show content contents see explain",
+    "search grep look mention contain occurrence scan match",
+    "write create make save generate new add",
+    "edit change replace modify update fix rename refactor correct",
+    "datasource connection integration backend connected configured plugged",
+    "query run execute evaluate promql calculate",
+    "metric measurement series timeseries",
+    "cpu processor load utilization",
+    "memory ram",
+    "latency duration slow response",
+    "errors failures failing",
+    "health healthy status state",
+    "alerts alarms firing",
+):
+    _stems = frozenset(map(stem, _group.split()))
+    for _stem in _stems:
+        _SYNONYMS[_stem] = _SYNONYMS.get(_stem, frozenset()) | _stems - {_stem}
+
+
+class Choice(Struct, frozen=True):
+    """A tool and what the text gives for its arguments."""
+
+    tool: ToolSpec
+    filled: Filled
+
+
+class _Document(Struct, frozen=True):
+    weights: dict[str, float]
+    length: float
+
+
+class Index:
+    """The documents of one list of tools."""
+
+    def __init__(self, tools: Sequence[ToolSpec]) -> None:
+        self._tools = tuple(tools)
+        self._documents = [_document(tool) for tool in tools]
+        self._known_in = Counter(word for document in self._documents for word in document.weights)
+        self._length = sum(document.length for document in self._documents) / max(1, len(self._documents))
+
+    def choose(self, reading: Reading) -> Choice | None:
+        """The tool that is meant, or None if none is."""
+        named = [tool for tool in self._tools if tool.name in reading.names or reading.text == tool.name]
+        if named:
+            return Choice(named[0], fill(named[0].parameters, reading))
+        scored = [(self._score(reading.words, document), at) for at, document in enumerate(self._documents)]
+        scored.sort(key=lambda each: (-each[0], each[1]))
+        best: Choice | None = None
+        best_score = 0.0
+        for score, at in scored[:CANDIDATES_MAX]:
+            tool = self._tools[at]
+            filled = fill(tool.parameters, reading)
+            covered = self._covered(reading.words, self._documents[at], filled.used)
+            score *= covered * (MISSING_SHARE if filled.missing else 1.0)
+            guessed = len(filled.missing) > 1 and not filled.arguments.keys() & tool.parameters["required"]
+            if covered > COVERED_MIN and score > best_score and not guessed:
+                best, best_score = Choice(tool, filled), score
+        return best
+
+    def _score(self, words: Iterable[str], document: _Document) -> float:
+        scale = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * document.length / self._length)
+        score = 0.0
+        for word in words:
+            found, weight = _found(word, document)
+            if weight:
+                rarity = math.log(
+                    1 + (len(self._documents) - self._known_in[found] + 0.5) / (self._known_in[found] + 0.5)
+                )
+                score += rarity * weight * (SATURATION + 1) / (weight + scale)
+        return score
+
+    def _covered(self, words: Sequence[str], document: _Document, used: frozenset[str]) -> float:
+        if not words:
+            return 0.0
+        shares = (
+            1.0 if word in used else SYNONYM_WEIGHT if found != word else 1.0 if weight else 0.0
+            for word in words
+            for found, weight in (_found(word, document),)
+        )
+        return sum(shares) / len(words)
+
+
+def _found(word: str, document: _Document) -> tuple[str, float]:
+    """The form of a word that a document knows, and its weight there; 0 if it knows none."""
+    weight = document.weights.get(word, 0.0)
+    if weight:
+        return word, weight
+    synonyms = ((document.weights.get(each, 0.0), each) for each in sorted(_SYNONYMS.get(word, ())))
+    weight, synonym = max(synonyms, default=(0.0, word))
+    return (synonym, weight * SYNONYM_WEIGHT) if weight else (word, 0.0)
+
+
+def _document(tool: ToolSpec) -> _Document:
+    weights: defaultdict[str, float] = defaultdict(float)
+    for weight, words in (
+        (NAME_WEIGHT, stems(split_name(tool.name))),
+        (KEYWORD_WEIGHT, [word for keyword in tool.keywords for word in stems(keyword)]),
+        (DESCRIPTION_WEIGHT, stems(tool.description)),
+        *((EXAMPLE_WEIGHT, list(read(example).words)) for example in tool.examples),
+    ):
+        for word in words:
+            if not word.isdigit():  # numbers in a description are limits, not subjects
+                weights[word] += weight
+    return _Document(dict(weights), sum(weights.values()))

@@ -1,0 +1,351 @@
+"""A model behind any OpenAI-compatible chat completions API, over aiohttp. Fits `runtime.ports.Model`.
+
+What goes over the wire is in `openai_request.py` and `openai_reply.py`; here are the connection, its time limits, and
+what a status or a broken connection means. A reply goes through these phases, each with its own limit:
+
+    connect ──► first byte ──► reading ──► finish_reason ──► [DONE] ──► end of body
+    connect_s   first_s        idle_s      AFTER_FINISH_S    FAREWELL_S       …and all together total_s
+"""
+
+import asyncio
+import math
+import re
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any
+
+from aiohttp import (
+    ClientError,
+    ClientResponse,
+    ClientResponseError,
+    ClientSession,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    DummyCookieJar,
+    StreamReader,
+    TCPConnector,
+)
+from msgspec import Struct
+from multidict import CIMultiDict
+from yarl import URL
+
+from dragoman.core.errors import BackendFailed, BadRequest
+from dragoman.core.names import Clock
+from dragoman.models.openai_faults import Faults
+from dragoman.models.openai_reply import Bounds, ReplyFold
+from dragoman.models.openai_request import RequestWriter
+from dragoman.runtime.ports import Prompt, ReplyPiece, TextPiece, ThinkingPiece
+from dragoman.wire.sse import LINE_BYTES_MAX, Reader, StreamTooLong
+
+WHOLE_BYTES_MAX = 8 * 1024 * 1024
+"""A reply that comes at once: text and calls within their bounds fit, whatever their escapes."""
+
+REFUSAL_BYTES_MAX = 8 * 1024
+"""So much is read of the body of an error, and so long is waited for it."""
+REFUSAL_S = 5.0
+
+AFTER_FINISH_S = 5.0
+"""Once the finish reason is known only usage and `[DONE]` are missing: without them the reply is still whole."""
+
+FAREWELL_S = 0.1
+"""After `[DONE]`: the end of the body, so that the connection can be used again. Else it is closed."""
+
+KEEPALIVE_S = 30.0
+"""So long an idle connection is kept."""
+
+TIMER_GRAIN_S = 0.002
+"""Event loops count in milliseconds: a timer may fire that much early."""
+
+OUR_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json, text/event-stream",
+    # A compressed stream arrives in lumps, and on a local network costs more than it saves.
+    "Accept-Encoding": "identity",
+    "User-Agent": "dragoman",
+}
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+class OpenAIChatOptions(Struct, frozen=True, kw_only=True):
+    """One configured model. `url` is the API's base, such as `http://127.0.0.1:11434/v1`; `name` goes on the wire."""
+
+    url: str
+    name: str
+    key: str = ""
+    connect_s: float = 5.0
+    first_s: float = 60.0
+    """From asking to the first byte of a stream. A reply that comes at once says nothing before it is done: it has
+    `idle_s`, if that is longer."""
+    idle_s: float = 120.0
+    """Between two network reads of any bytes: a server's comments and pings show that it is alive."""
+    total_s: float = 600.0
+    line_bytes_max: int = LINE_BYTES_MAX
+    text_chars_max: int = 1024 * 1024
+    arguments_chars_max: int = 256 * 1024
+    calls_max: int = 32
+    connections_max: int = 1000
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent with each request besides our own; kept out of logs, for they may be secret."""
+    params: dict[str, Any] = {}
+    """Further fields of the request body, such as `temperature`."""
+
+    def __repr__(self) -> str:
+        return f"OpenAIChatOptions(url={self.url!r}, name={self.name!r}, …)"
+
+
+class OpenAIChat:
+    """Asks one server. Connections are opened in the running loop when they are needed, kept, and closed by `close`."""
+
+    def __init__(self, options: OpenAIChatOptions, *, clock: Clock) -> None:
+        """Raises BadRequest if the url, a header or a parameter cannot be used."""
+        key = options.key.strip()
+        self._options = options
+        self._url = _endpoint(options.url)
+        self._faults = Faults(secrets=(key, *(value for _, value in options.headers)), clock=clock)
+        self._writer = RequestWriter(options.name, options.params)
+        self._bounds = Bounds(options.text_chars_max, options.arguments_chars_max, options.calls_max)
+        self._key_is_sendable = key.isascii() and key.isprintable()
+        self._headers = _headers(options.headers, key if self._key_is_sendable else "")
+        self._session: ClientSession | None = None
+        self._closed = False
+
+    async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
+        """See the port."""
+        body = self._writer.body(prompt, stream=stream)
+        watch = _Watch(self._options)
+        response = await self._post(body, stream=stream)
+        try:
+            if response.status != 200:
+                raise await self._refusal(response)
+            watch.response = response
+            fold = ReplyFold(self._bounds, self._faults, model_name=prompt.model_name or self._options.name)
+            media_type = response.headers.get("Content-Type", "").lower()
+            if _is_stream(media_type, asked=stream):
+                reader = Reader(line_bytes_max=self._options.line_bytes_max)
+                while not fold.ended and (chunk := await self._read(response, watch, fold)):
+                    pieces = self._take(fold, reader, chunk)
+                    if stream:
+                        for piece in pieces:
+                            yield piece
+                if not fold.anything:
+                    raise self._faults.malformed("a stream without a chunk", b"")
+                await _farewell(response.content)
+            else:
+                self._take_whole(fold, media_type, await self._read_whole(response, watch, fold))
+            yield fold.done()
+        finally:
+            watch.end()
+            if not response.content.is_eof():
+                response.close()
+
+    async def close(self) -> None:
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def _open(self) -> ClientSession:
+        if self._closed:
+            raise self._faults.unreachable("closed", detail="The server is stopping. Ask again in a moment.")
+        if not self._key_is_sendable:
+            raise BackendFailed(
+                "The model's key holds characters that no key can have. Check the model's key in the configuration.",
+                code="upstream_refused",
+            )
+        self._session = ClientSession(
+            connector=TCPConnector(limit=self._options.connections_max, keepalive_timeout=KEEPALIVE_S),
+            headers=self._headers,
+            cookie_jar=DummyCookieJar(),
+            timeout=ClientTimeout(total=None, connect=self._options.connect_s),
+            trust_env=False,
+        )
+        return self._session
+
+    async def _post(self, body: bytes, *, stream: bool) -> ClientResponse:
+        """The reply as far as its head. Raises BackendFailed."""
+        options = self._options
+        session = self._session or self._open()
+        first_s = min(options.first_s if stream else max(options.first_s, options.idle_s), options.total_s)
+        try:
+            async with asyncio.timeout(first_s):
+                # A redirect is not followed: it would carry the key and the conversation to who knows where.
+                return await session.post(self._url, data=body, allow_redirects=False)
+        except ConnectionTimeoutError:
+            raise self._faults.unreachable(
+                "connect timeout",
+                detail=f"The model server could not be reached within {_seconds(options.connect_s)}. "
+                "Check that it runs and that the model's url is right.",
+            ) from None
+        except TimeoutError:
+            raise self._faults.idle(_too_long_to_answer(first_s)) from None
+        except ClientResponseError as error:
+            raise self._faults.no_chat(f"no HTTP: {error.message}", b"") from None
+        except (ClientError, OSError) as error:
+            raise self._faults.unreachable(f"{type(error).__name__}: {error}") from None
+
+    async def _refusal(self, response: ClientResponse) -> BackendFailed:
+        """What a status other than 200 means."""
+        said = b""
+        with suppress(TimeoutError, ClientError, OSError):
+            async with asyncio.timeout(REFUSAL_S):
+                while len(said) < REFUSAL_BYTES_MAX and (chunk := await response.content.readany()):
+                    said += chunk
+        said = said[:REFUSAL_BYTES_MAX]
+        status = response.status
+        if status < 300:
+            return self._faults.no_chat(f"status {status}", said)
+        if status < 400:
+            said = b"location " + response.headers.get("Location", "").encode("utf-8", "replace")
+        return self._faults.status(status, response.headers.get("Retry-After", ""), said)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def _read(self, response: ClientResponse, watch: "_Watch", fold: ReplyFold) -> bytes:
+        """The next bytes, b"" at the end. Raises BackendFailed."""
+        content = response.content
+        try:
+            if content.is_eof():
+                return content.read_nowait(-1)
+            watch.wait(finished=bool(fold.finish_reason))
+            return await content.readany()
+        except (ClientError, OSError) as error:
+            if fold.finish_reason:
+                return b""
+            if watch.expired:
+                raise self._faults.idle(watch.expired) from None
+            raise self._faults.truncated(f"{type(error).__name__}: {error}") from None
+        finally:
+            watch.rest()
+
+    async def _read_whole(self, response: ClientResponse, watch: "_Watch", fold: ReplyFold) -> bytes:
+        chunk = await self._read(response, watch, fold)
+        if response.content.at_eof():
+            return chunk
+        body = bytearray()
+        while chunk:
+            body += chunk
+            if len(body) > WHOLE_BYTES_MAX:
+                raise self._faults.too_long("reply", most=WHOLE_BYTES_MAX, unit="bytes")
+            chunk = await self._read(response, watch, fold)
+        return bytes(body)
+
+    def _take(self, fold: ReplyFold, reader: Reader, chunk: bytes) -> list[TextPiece | ThinkingPiece]:
+        try:
+            return fold.take(reader.feed(chunk))
+        except StreamTooLong as error:
+            raise self._faults.too_long("line", most=error.bytes_max, unit="bytes") from None
+
+    def _take_whole(self, fold: ReplyFold, media_type: str, body: bytes) -> None:
+        if not body.strip():
+            raise self._faults.malformed("an empty body", b"")
+        if "html" in media_type:
+            raise self._faults.no_chat(media_type, body)
+        fold.take_whole(body)
+
+
+async def _farewell(content: StreamReader) -> None:
+    """Read the little that follows `[DONE]`, if it comes at once."""
+    if not content.is_eof():
+        with suppress(TimeoutError, ClientError, OSError):
+            async with asyncio.timeout(FAREWELL_S):
+                while await content.readany():
+                    pass
+
+
+class _Watch:
+    """Closes a response that is silent too long while we wait for it, or that takes too long in all.
+
+    One timer for the whole reply: it looks when it fires, instead of being set anew for each read.
+    """
+
+    __slots__ = ("_ends_at", "_limit_s", "_loop", "_since", "_timer", "_total_s", "expired", "response")
+
+    def __init__(self, options: OpenAIChatOptions) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._total_s = options.total_s
+        self._ends_at = self._loop.time() + options.total_s
+        self._limit_s = options.idle_s
+        self._since = math.inf
+        """When we began to wait; never, while the reader of the reply is busy with what it has."""
+        self._timer: asyncio.TimerHandle | None = None
+        self.response: ClientResponse | None = None
+        self.expired = ""
+        """"" or what took too long, as a sentence."""
+
+    def wait(self, *, finished: bool) -> None:
+        self._since = self._loop.time()
+        if finished and self._limit_s > AFTER_FINISH_S:
+            self._limit_s = AFTER_FINISH_S
+            self.end()
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._due(), self._look)
+
+    def rest(self) -> None:
+        self._since = math.inf
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> float:
+        return min(self._ends_at, self._since + self._limit_s)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        due = self._due()
+        if now + TIMER_GRAIN_S < due:
+            self._timer = self._loop.call_at(min(due, now + self._limit_s), self._look)
+            return
+        self._timer = None
+        self.expired = (
+            f"The model took too long to answer (over {_seconds(self._total_s)} in all). Ask for less at once."
+            if due >= self._ends_at
+            else _too_long_to_answer(self._limit_s)
+        )
+        if self.response is not None:
+            self.response.close()
+
+
+def _is_stream(media_type: str, *, asked: bool) -> bool:
+    """Servers that stream do not all say so; those that answer at once, or with a web page, do."""
+    return "event-stream" in media_type or (asked and "json" not in media_type and "html" not in media_type)
+
+
+def _too_long_to_answer(silent_s: float) -> str:
+    return f"The model took too long to answer ({_seconds(silent_s)} without a byte). Ask again."
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g} s"
+
+
+def _endpoint(base: str) -> URL:
+    try:
+        url = URL(base)
+    except ValueError as error:
+        raise BadRequest(f"url: {base!r} is not a URL", internal=str(error)) from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise BadRequest(f"url: {base!r} must begin with http:// or https:// and name a host")
+    if url.user is not None or url.password is not None:
+        raise BadRequest("url: must not hold a user or password; use `key` or `headers`")
+    path = url.raw_path.rstrip("/")
+    if not path.endswith("/chat/completions"):
+        path += "/chat/completions"
+    return url.with_path(path, encoded=True).with_query(url.query)
+
+
+def _headers(extra: tuple[tuple[str, str], ...], key: str) -> CIMultiDict[str]:
+    headers = CIMultiDict(OUR_HEADERS)
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    for name, value in extra:
+        if not _HEADER_NAME.fullmatch(name):
+            raise BadRequest(f"headers: {name!r} is not the name of a header")
+        if not (value.isascii() and value.isprintable()):
+            raise BadRequest(f"headers.{name}: a header's value is one line of printable ASCII")
+        headers[name] = value
+    return headers

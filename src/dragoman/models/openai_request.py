@@ -1,0 +1,116 @@
+"""A prompt as the request body of OpenAI-compatible chat completions. Bytes out, no I/O."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from dragoman.core.agents import ToolSpec
+from dragoman.core.errors import BackendFailed, BadRequest
+from dragoman.core.messages import Image, Message, Text, ToolCall, ToolResult
+from dragoman.runtime.ports import Prompt
+
+TOOL_LISTS_KEPT_MAX = 64
+"""Encoded tool lists that are remembered; callers with tools of their own would fill memory otherwise."""
+
+OURS = ("model", "messages", "tools", "stream", "stream_options")
+"""Keys of a request body that no extra parameter may set."""
+
+ANSWER_BOUNDS = ("max_completion_tokens", "max_tokens")
+"""Names under which servers take the bound of an answer; newer OpenAI models refuse the second."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class RequestWriter:
+    """Writes request bodies for one configured model. `params` are extra fields of the body, such as temperature."""
+
+    def __init__(self, name: str, params: Mapping[str, Any]) -> None:
+        for key in OURS:
+            if key in params:
+                raise BadRequest(f"params.{key}: this is ours to set; take it out")
+        self._name = name
+        self._bound = next((key for key in ANSWER_BOUNDS if key in params), "max_tokens")
+        self._params = b"".join(b",%s:%s" % (_encode(key), _encode(value)) for key, value in params.items())
+        self._unbounded = b"".join(
+            b",%s:%s" % (_encode(key), _encode(value)) for key, value in params.items() if key not in ANSWER_BOUNDS
+        )
+        self._tools: dict[tuple[int, ...], tuple[tuple[ToolSpec, ...], bytes]] = {}
+
+    def body(self, prompt: Prompt, *, stream: bool) -> bytes:
+        """The request as JSON. Raises BackendFailed if a text cannot be sent."""
+        try:
+            parts = [
+                b'{"model":',
+                _encode(prompt.model_name or self._name),
+                b',"messages":',
+                _encode(_messages(prompt.messages)),
+            ]
+        except UnicodeEncodeError as error:  # half a surrogate pair: a file's name, for instance
+            raise BackendFailed(
+                "The conversation holds a broken character that cannot be sent to the model. Start a new conversation.",
+                code="upstream_refused",
+                internal=error.reason,
+            ) from None
+        if prompt.tools:
+            parts += (b',"tools":', self._encoded_tools(prompt.tools))
+        if prompt.max_tokens is None:
+            parts.append(self._params)
+        else:
+            parts += (self._unbounded, b',"%s":%d' % (self._bound.encode(), prompt.max_tokens))
+        parts.append(b',"stream":true,"stream_options":{"include_usage":true}}' if stream else b',"stream":false}')
+        return b"".join(parts)
+
+    def _encoded_tools(self, tools: tuple[ToolSpec, ...]) -> bytes:
+        # By identity: specs hold schemas, which cannot be hashed. The entry keeps them alive, so no id is used again.
+        key = tuple(map(id, tools))
+        known = self._tools.get(key)
+        if known is None:
+            if len(self._tools) >= TOOL_LISTS_KEPT_MAX:
+                self._tools.clear()
+            known = self._tools[key] = (tools, _encode([_function(tool) for tool in tools]))
+        return known[1]
+
+
+def _function(tool: ToolSpec) -> dict[str, object]:
+    shown = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": shown}
+
+
+def _messages(messages: Iterable[Message]) -> list[dict[str, object]]:
+    written: list[dict[str, object]] = []
+    for message in messages:
+        parts = message.parts
+        if len(parts) == 1 and isinstance(parts[0], Text):
+            written.append({"role": message.role, "content": parts[0].text})
+        else:
+            _write_parts(message, written)
+    return written
+
+
+def _write_parts(message: Message, written: list[dict[str, object]]) -> None:
+    """Thinking is never sent. A result is a message of its own on this wire."""
+    calls = [_call(part) for part in message.parts if isinstance(part, ToolCall)]
+    for part in message.parts:
+        if isinstance(part, ToolResult):
+            written.append({"role": "tool", "tool_call_id": part.call_id, "content": part.content})
+    if calls:
+        written.append({"role": "assistant", "content": message.text or None, "tool_calls": calls})
+    elif any(isinstance(part, Image) for part in message.parts):
+        shown = [_shown(part) for part in message.parts if isinstance(part, Text | Image)]
+        written.append({"role": message.role, "content": shown})
+    elif message.role in ("system", "user") or message.text:
+        written.append({"role": message.role, "content": message.text})
+
+
+def _call(call: ToolCall) -> dict[str, object]:
+    # Servers parse the arguments of earlier calls, and "" is no JSON.
+    function = {"name": call.name, "arguments": call.arguments or "{}"}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _shown(part: Text | Image) -> dict[str, object]:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    url = f"data:{part.media_type};base64,{part.data}" if part.data else part.url
+    return {"type": "image_url", "image_url": {"url": url}}

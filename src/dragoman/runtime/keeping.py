@@ -1,0 +1,107 @@
+"""What every store does alike: which texts can be kept, and which numbers of a list follow from which events. Pure.
+
+Engines differ in where the bytes go, never in this.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import get_args
+
+from dragoman.core import events as ev
+from dragoman.core.errors import BadRequest, FieldFault
+from dragoman.core.events import Event, RunEnd, dump_event
+from dragoman.runtime.machine import weight_of
+
+KINDS: dict[type[Event], str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(Event)}
+"""The tag of each kind of event, by class: a look-up where `kind_of` would be a computation."""
+
+
+def bodies_of(events: Iterable[Event]) -> list[str]:
+    """Each event as the JSON that is kept. Raises BadRequest on text that is not Unicode (a lone surrogate)."""
+    try:
+        return [dump_event(event).decode() for event in events]
+    except UnicodeEncodeError as error:
+        raise BadRequest("The text holds half a character (a lone surrogate).", internal=str(error)) from None
+
+
+def check_keys(**keys: str) -> None:
+    """Raises BadRequest, naming the field, on a key that not every engine can keep: a lone surrogate or NUL in it."""
+    for field, key in keys.items():
+        if key.isascii() and "\0" not in key:
+            continue
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            message = "holds half a character (a lone surrogate)"
+        else:
+            if "\0" not in key:
+                continue
+            message = "holds a NUL character"
+        raise BadRequest(f"{field}: {message}", faults=(FieldFault(field, message),))
+
+
+def check_appended(events: Sequence[Event]) -> None:
+    """Raises ValueError if a run's end is among events that are only appended: `finish` is for that."""
+    if any(isinstance(event, RunEnd) for event in events):
+        raise ValueError("a run's end is written with finish")
+
+
+def check_finished(events: Sequence[Event]) -> None:
+    """Raises ValueError unless the last event, and only that, is a run's end."""
+    if not events or not isinstance(events[-1], RunEnd):
+        raise ValueError("the last event of finish is the run's end")
+    check_appended(events[:-1])
+
+
+# -- what lists show -----------------------------------------------------------------------------------------------
+
+
+def users_in(received: ev.TurnReceived) -> int:
+    """User messages of a turn."""
+    return sum(message.role == "user" for message in received.messages)
+
+
+def replied_at(replied_seq: int, event: Event, seq: int) -> int:
+    """Place of a run's first finished reply that still counts, 0 = none; `event` stands at `seq`."""
+    if isinstance(event, ev.ReplyFinished):
+        return replied_seq or seq
+    if isinstance(event, ev.AttemptReset) and event.from_seq <= replied_seq:
+        return 0
+    return replied_seq
+
+
+def counted(end: Event, *, users: int, replied: bool) -> int:
+    """By how much a run's end raises `ConversationInfo.messages`: its user messages and one final answer.
+
+    A failed turn counts for nothing; a cancelled one counts if a reply of it was finished, for only then was there an
+    answer; a call handed to the client is an answer.
+    """
+    match end:
+        case ev.RunCompleted() | ev.RunNeedsClient():
+            return users + 1
+        case ev.RunCancelled():
+            return users + 1 if replied else 0
+        case _:
+            return 0
+
+
+def counted_import(imported: ev.MessagesImported) -> int:
+    return sum(message.role in ("user", "assistant") and message.text != "" for message in imported.messages)
+
+
+def weight_of_import(imported: ev.MessagesImported) -> int:
+    return sum(weight_of(message) for message in imported.messages)
+
+
+def status_of(end: Event) -> str:
+    """`RunView.status` of a run that ended so."""
+    match end:
+        case ev.RunCompleted():
+            return "completed"
+        case ev.RunFailed():
+            return "failed"
+        case ev.RunCancelled():
+            return "cancelled"
+        case ev.RunNeedsClient():
+            return "needs_client"
+        case _:
+            raise ValueError(f"{type(end).__name__} is no run's end")

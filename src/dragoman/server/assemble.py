@@ -1,0 +1,327 @@
+"""The composition root: the only file that names every concrete class, and the only one that touches the wall clock."""
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from dragoman import __version__
+from dragoman.access.credentials import Authenticator
+from dragoman.access.minting import Mint
+from dragoman.access.pepper import load_pepper
+from dragoman.access.ports import AccessStore
+from dragoman.core.agents import AgentSpec
+from dragoman.core.errors import DragomanError
+from dragoman.core.names import CallId, Clock, ConversationId, ProjectId, RunId
+from dragoman.dialects import installed
+from dragoman.edge.asgi import App
+from dragoman.edge.authenticate import Door, Limits
+from dragoman.edge.desk import Desk, Facts
+from dragoman.edge.house import HOUSE, OpenEndpoints
+from dragoman.edge.limits import networks
+from dragoman.edge.metrics import Metrics
+from dragoman.edge.pages import pages
+from dragoman.models.catalogue import Catalogue
+from dragoman.models.fallback import Fallback
+from dragoman.models.offline import Offline
+from dragoman.models.openai_chat import OpenAIChat, OpenAIChatOptions
+from dragoman.models.retrying import Retrying
+from dragoman.models.scripted import Scripted
+from dragoman.runtime.conversations import Conversations
+from dragoman.runtime.counters import Counters
+from dragoman.runtime.driver import Driver
+from dragoman.runtime.ports import Model, Store, Tools
+from dragoman.runtime.recovery import Recovery
+from dragoman.runtime.runs import Runs
+from dragoman.server.config import store_file, workspace_folder
+from dragoman.server.config_shapes import Config, ConnectionTable, ModelTable, OfflineModel, OpenAIModel, ScriptedModel
+from dragoman.server.conversation_files import ConversationFileWriter
+from dragoman.server.lifespan import Lifespan, lifespan
+from dragoman.stores.memory import MemoryStore
+from dragoman.stores.sqlite.store import open_store
+from dragoman.tools.connections.connection import Connection
+from dragoman.tools.connections.toolset import register_connections
+from dragoman.tools.egress import Egress
+from dragoman.tools.registry import Registry
+from dragoman.tools.workspace.toolset import register_workspace
+from dragoman.wire.dialect import ConversationFiles, Dialect
+
+logger = logging.getLogger("dragoman.server")
+
+EPHEMERAL_TAPES_MAX = 10_000
+TOUCH_EVERY_S = 5.0
+
+
+class SystemClock:
+    """The real time."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Parts(Struct, frozen=True):
+    """What may be put in the place of the real thing: the clock and the random numbers, a store, models, tools."""
+
+    clock: Clock | None = None
+    store: Store | None = None
+    access: AccessStore | None = None
+    models: Mapping[str, Model] | None = None
+    tools: Tools | None = None
+    dialects: tuple[Dialect, ...] | None = None
+
+
+NO_PARTS = Parts()
+
+
+class House:
+    """Everything that was put together, for the server and the command line to use."""
+
+    def __init__(self, config: Config, home: Path, clock: Clock) -> None:
+        self.config = config
+        self.home = home
+        self.clock = clock
+        self.dialects: tuple[Dialect, ...]
+        self.store: Store
+        self.access: AccessStore
+        self.authenticator: Authenticator
+        self.mint: Mint
+        self.models: Catalogue
+        self.tools: Tools
+        self.runs: tuple[Runs, ...]
+        self.conversations: Conversations
+        self.desk: Desk
+        self.app: App
+        self.announce: Callable[[str], None] = lambda url: None
+        """Tells other processes on this store where we are to be reached."""
+        self.project = ProjectId(config.defaults.project)
+        self.recovered = 0
+
+
+@asynccontextmanager
+async def open_house(
+    config: Config, home: Path, *, writer: bool = True, parts: Parts = NO_PARTS
+) -> AsyncGenerator[House]:
+    """Open the store, put everything together, take up what a dead process left behind; close it all on leaving.
+
+    `writer=False` opens beside a running server: conversations can be read and credentials made, no turn can be taken.
+    Raises errors of the tree: Conflict when another process writes this store.
+    """
+    _make_home(home)
+    house = House(config, home, parts.clock or SystemClock())
+    async with AsyncExitStack() as stack:
+        await _open_stores(house, stack, parts, writer=writer)
+        pepper = load_pepper(home, env=os.environ, random_bytes=os.urandom)
+        house.authenticator = Authenticator(house.access, pepper, house.clock)
+        house.mint = Mint(house.access, pepper, house.clock, os.urandom)
+        house.dialects = _dialects(config, parts)
+        await _open_models_and_tools(house, stack, parts)
+        span = await stack.enter_async_context(lifespan())
+        counters = Counters()
+        _build_runtime(house, span, counters)
+        _build_edge(house, counters)
+        if writer:
+            recovery = Recovery(house.store, house.runs[0], counters)
+            house.recovered = await recovery.at_start()
+            span.spawn(recovery.keep_sweeping())
+            span.spawn(_write_touches(house))
+        yield house
+
+
+def _make_home(home: Path) -> None:
+    """Only its owner may look inside: it holds the pepper, credentials and everything that was said."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+async def _open_stores(house: House, stack: AsyncExitStack, parts: Parts, *, writer: bool) -> None:
+    if parts.store is not None and parts.access is not None:
+        house.store, house.access = parts.store, parts.access
+        return
+    store = await open_store(store_file(house.config, house.home), house.clock, writer=writer)
+    stack.push_async_callback(store.close)
+    house.store = house.access = store
+    if writer:
+        house.announce = store.announce
+
+
+def _dialects(config: Config, parts: Parts) -> tuple[Dialect, ...]:
+    found = installed() if parts.dialects is None else parts.dialects
+    wanted = config.server.dialects
+    return tuple(dialect for dialect in found if not wanted or dialect.name in wanted)
+
+
+async def _open_models_and_tools(house: House, stack: AsyncExitStack, parts: Parts) -> None:
+    config = house.config
+    built: dict[str, Model] = {}
+    for name in config.models:
+        built[name] = _model(config, name, house.clock)
+    house.models = Catalogue(parts.models or built, config.defaults.model)
+    stack.push_async_callback(house.models.close)
+    if parts.tools is not None:
+        house.tools = parts.tools
+        return
+    registry = Registry()
+    egress = Egress()
+    stack.push_async_callback(egress.close)
+    workspace = workspace_folder(house.config, house.home)
+    workspace.mkdir(parents=True, exist_ok=True)
+    register_workspace(registry, workspace)
+    connections = [_connection(name, table) for name, table in config.connections.items()]
+    register_connections(registry, connections, egress, house.clock)
+    house.tools = registry
+
+
+def _connection(name: str, table: ConnectionTable) -> Connection:
+    headers = [(header, str(value)) for header, value in table.headers.items()]
+    if table.key:
+        headers.append(("Authorization", f"Bearer {table.key}"))
+    return Connection(name, table.kind, table.url, tuple(headers))
+
+
+def _model(config: Config, name: str, clock: Clock) -> Model:
+    """A configured model with what wraps it: retries around each, then those to fall back on."""
+    table = config.models[name]
+    chain = [_bare_model(table, clock), *(_bare_model(config.models[other], clock) for other in table.fallback)]
+    retried: list[Model] = [Retrying(model, clock=clock, sleep=asyncio.sleep, random=random.random) for model in chain]
+    return retried[0] if len(retried) == 1 else Fallback(retried)
+
+
+def _bare_model(table: ModelTable, clock: Clock) -> Model:
+    match table:
+        case OpenAIModel():
+            options = OpenAIChatOptions(
+                url=table.url,
+                name=table.model_name,
+                key=str(table.key),
+                connect_s=float(table.timeout.connect_s),
+                first_s=float(table.timeout.first_s),
+                idle_s=float(table.timeout.idle_s),
+                headers=tuple((name, str(value)) for name, value in table.headers.items()),
+            )
+            return OpenAIChat(options, clock=clock)
+        case OfflineModel():
+            return Offline()
+        case ScriptedModel(file=file):
+            return Scripted.from_file(Path(file), sleep=asyncio.sleep)
+
+
+def _build_runtime(house: House, span: Lifespan, counters: Counters) -> None:
+    config = house.config
+    agents: dict[str, AgentSpec] = {name: table.spec(name) for name, table in config.agents.items()}
+    writers: list[ConversationFileWriter] = []
+
+    def changed(project: ProjectId, conversation: ConversationId) -> None:
+        for each in writers:
+            each.changed(project, conversation)
+
+    def runs_over(store: Store) -> Runs:
+        driver = Driver(
+            store,
+            house.models,
+            house.tools,
+            agents,
+            default_agent=config.defaults.agent,
+            budget=config.limits.run.budget,
+            clock=house.clock,
+            counters=counters,
+        )
+        return Runs(
+            store,
+            driver,
+            spawn=span.spawn,
+            new_id=new_run_id,
+            queue_max=config.limits.queue_per_conversation,
+            changed=changed,
+        )
+
+    durable = runs_over(house.store)
+    ephemeral = runs_over(MemoryStore(house.clock, tapes_max=EPHEMERAL_TAPES_MAX))
+    house.runs = (durable, ephemeral)
+    house.conversations = Conversations(house.store, durable, new_id=new_run_id, changed=changed)
+    for dialect, files in _files(house):
+        writer = ConversationFileWriter(files, _files_folder(house, dialect), house.conversations, house.project)
+        writers.append(writer)
+        span.spawn(writer.keep_up())
+    house.desk = Desk(
+        runs=durable,
+        ephemeral=ephemeral,
+        conversations=house.conversations,
+        tools=house.tools,
+        agents=agents,
+        counters=counters,
+        facts=Facts(
+            version=__version__,
+            started_at=house.clock.now(),
+            default_model=config.defaults.model,
+            default_agent=config.defaults.agent,
+            models=tuple(config.models),
+            workspace=workspace_folder(house.config, house.home),
+            steps_max=config.limits.run.steps,
+        ),
+        clock=house.clock,
+        new_call=lambda: CallId(f"call_{secrets.token_hex(8)}"),
+    )
+
+
+def new_run_id() -> RunId:
+    return RunId(f"r_{secrets.token_hex(10)}")
+
+
+def _files(house: House) -> list[tuple[Dialect, ConversationFiles]]:
+    """The dialects whose conversation files are to be kept up to date."""
+    wanted = house.config.dialects
+    return [
+        (dialect, dialect.files)
+        for dialect in house.dialects
+        if dialect.files is not None and dialect.name in wanted and wanted[dialect.name].session_files
+    ]
+
+
+def _files_folder(house: House, dialect: Dialect) -> Path:
+    folder = house.config.dialects[dialect.name].workspace
+    return house.home / folder if folder else workspace_folder(house.config, house.home)
+
+
+def _build_edge(house: House, counters: Counters) -> None:
+    config = house.config
+    limits = Limits(
+        per_address_rpm=config.limits.per_ip_rpm,
+        per_credential_rpm=config.limits.per_credential_rpm,
+        per_project_rpm=config.limits.per_project_rpm,
+        body_bytes_max=config.limits.body_bytes_max,
+        readers_per_conversation=config.limits.readers_per_conversation,
+    )
+    door = Door(house.authenticator, limits, house.clock, trusted_proxies=networks(config.server.trusted_proxies))
+    metrics = Metrics(counters, live_runs=lambda: house.desk.live_runs)
+    endpoints = OpenEndpoints(door, metrics, lambda: "draining" if house.app.draining else "")
+    house.app = App(
+        dialects=house.dialects,
+        house=HOUSE,
+        open_endpoints={**endpoints.table(), **pages((*house.dialects, HOUSE), version=__version__)},
+        desk=house.desk,
+        door=door,
+        limits=limits,
+        metrics=metrics,
+        clock=house.clock,
+        entropy=lambda: secrets.token_hex(22),
+    )
+
+
+async def _write_touches(house: House) -> None:
+    """Write when credentials were last used, now and then and off every request's path."""
+    while True:
+        await asyncio.sleep(TOUCH_EVERY_S)
+        for touch in house.authenticator.take_due():
+            try:
+                await house.access.touch_credential(touch.credential_id, at=touch.at)
+            except DragomanError as error:
+                logger.warning("when credential %s was last used could not be written: %s", touch.credential_id, error)

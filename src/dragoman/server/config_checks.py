@@ -1,0 +1,202 @@
+"""What no single key shows: that names refer to something, that fallbacks end, that addresses and kinds are known."""
+
+import pkgutil
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from dragoman import dialects
+from dragoman.access.projects import check_project_id
+from dragoman.core.errors import BadRequest
+from dragoman.server.config_reading import Faults, nearest
+from dragoman.server.config_shapes import (
+    ASSISTANT,
+    OFFLINE,
+    AgentTable,
+    Config,
+    ConnectionTable,
+    ModelTable,
+    OfflineModel,
+    OpenAIModel,
+    ScriptedModel,
+)
+from dragoman.server.quantities import parse_address
+
+SYSTEMS: Mapping[str, str] = {
+    "grafana": "Grafana Assistant",
+    "elastic": "Elastic Observability AI Assistant",
+    "grip": "Grip AI",
+    "rowboat": "Rowboat",
+}
+"""The four systems this project exists for, by the name of their dialect."""
+
+CONNECTION_KINDS = ("prometheus", "elasticsearch")
+
+REFUSED_KINDS: Mapping[str, Mapping[str, str]] = {
+    "models": {"provider": 'kind "provider" is not part of this version; use kind "openai" for any compatible server'},
+    "connections": {
+        kind: f'kind "{kind}" is not part of this version; known are: {", ".join(CONNECTION_KINDS)}'
+        for kind in ("grafana", "mcp", "webhook")
+    },
+}
+"""Kinds that are documented and cannot be had yet, with what to say."""
+
+
+def installed_dialects() -> tuple[str, ...]:
+    """Names of the installed dialects, without importing them."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(dialects.__path__) if module.ispkg))
+
+
+def complete(config: Config, *, folder: Path) -> Config:
+    """Fill in what goes without saying: the offline model, the one agent, which of several is the default, and where a
+    script lies (`folder` is the config file's)."""
+    models = {name: _absolute(table, folder) for name, table in config.models.items()} or {OFFLINE: OfflineModel()}
+    agents = config.agents or {ASSISTANT: AgentTable()}
+    defaults = msgspec.structs.replace(
+        config.defaults,
+        model=config.defaults.model or _only(models, "main"),
+        agent=config.defaults.agent or _only(agents, ASSISTANT),
+    )
+    return msgspec.structs.replace(config, models=models, agents=agents, defaults=defaults)
+
+
+def check(config: Config, faults: Faults) -> None:
+    """Note every fault of a completed config."""
+    _check_server(config, faults)
+    _check_defaults(config, faults)
+    for name, table in config.models.items():
+        _check_model(f"models.{name}", table, config.models, faults)
+    _check_loops(config.models, faults)
+    for name, agent in config.agents.items():
+        if agent.model and agent.model not in config.models:
+            faults.add(f"agents.{name}.model", _no_such("model", agent.model, config.models))
+    for name, connection in config.connections.items():
+        _check_connection(f"connections.{name}", connection, faults)
+
+
+def _absolute(table: ModelTable, folder: Path) -> ModelTable:
+    if isinstance(table, ScriptedModel):
+        return msgspec.structs.replace(table, file=str(folder / table.file))
+    return table
+
+
+def _only(names: Iterable[str], usual: str) -> str:
+    """The default among names: the usual one, or the only one; "" if that is not clear."""
+    known = list(names)
+    if usual in known:
+        return usual
+    return known[0] if len(known) == 1 else ""
+
+
+def _check_server(config: Config, faults: Faults) -> None:
+    try:
+        parse_address(config.server.listen)
+    except ValueError as error:
+        faults.add("server.listen", str(error))
+    for text in config.server.trusted_proxies:
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            faults.add("server.trusted_proxies", f'"{text}" is neither an address nor a network such as 10.0.0.0/8')
+    known = installed_dialects()
+    for name in config.server.dialects:
+        if name not in known:
+            faults.add("server.dialects", _no_dialect(name, known))
+    for name in config.dialects:
+        if name not in known:
+            faults.add(f"dialects.{name}", _no_dialect(name, known))
+    scheme, colon, rest = config.store.url.partition(":")
+    if scheme in ("postgresql", "postgres"):
+        faults.add("store.url", 'PostgreSQL is not part of this version; use "sqlite:dragoman.db"')
+    elif scheme != "sqlite" or not colon or not rest.strip("/"):
+        faults.add("store.url", f'"{config.store.url}" is not a store; write "sqlite:dragoman.db"')
+    if not config.workspace.root:
+        faults.add("workspace.root", 'must name a folder; the default is "workspace"')
+
+
+def _no_dialect(name: str, known: Iterable[str]) -> str:
+    if name in SYSTEMS:
+        return f"the dialect {name} ({SYSTEMS[name]}) is not part of this version; installed are: {', '.join(known)}"
+    return _no_such("dialect", name, known)
+
+
+def _check_defaults(config: Config, faults: Faults) -> None:
+    defaults = config.defaults
+    try:
+        check_project_id(defaults.project)
+    except BadRequest as error:
+        faults.add("defaults.project", error.detail)
+    for key, name, known in (
+        ("model", defaults.model, list(config.models)),
+        ("agent", defaults.agent, list(config.agents)),
+    ):
+        if not name:
+            faults.add(f"defaults.{key}", f"is not set, and there are several: {', '.join(known)}")
+        elif name not in known:
+            faults.add(f"defaults.{key}", _no_such(key, name, known))
+
+
+def _check_model(path: str, table: ModelTable, models: Mapping[str, ModelTable], faults: Faults) -> None:
+    for name in table.fallback:
+        if name not in models:
+            faults.add(f"{path}.fallback", _no_such("model", name, models))
+    match table:
+        case OpenAIModel(url=url):
+            _check_url(f"{path}.url", url, faults)
+            if not table.model_name:
+                faults.add(f"{path}.name", "must say what the server calls the model")
+        case ScriptedModel(file=file):
+            if not Path(file).is_file():
+                faults.add(f"{path}.file", f"there is no file {file}")
+        case OfflineModel():
+            pass
+
+
+def _check_loops(models: Mapping[str, ModelTable], faults: Faults) -> None:
+    """Fallbacks form no circle. Each circle is named once, by the model of it that stands first."""
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        if name in way:
+            circle = way[way.index(name) :]
+            faults.add(f"models.{circle[0]}.fallback", f"goes in a circle: {' -> '.join((*circle, name))}")
+            return
+        if name in done or name not in models:
+            return
+        for following in models[name].fallback:
+            visit(following, (*way, name))
+        done.add(name)
+
+    for name in models:
+        visit(name, ())
+
+
+def _check_connection(path: str, table: ConnectionTable, faults: Faults) -> None:
+    if table.kind not in CONNECTION_KINDS:
+        refused = REFUSED_KINDS["connections"].get(table.kind)
+        faults.add(
+            f"{path}.kind", refused or f'there is no kind "{table.kind}"; {nearest(table.kind, CONNECTION_KINDS)}'
+        )
+    _check_url(f"{path}.url", table.url, faults)
+
+
+def _check_url(path: str, url: str, faults: Faults) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        faults.add(path, f'"{url}" is not a URL')
+        return
+    if not usable:
+        faults.add(path, f'"{url}" is not a URL that begins with http:// or https://')
+    elif parts.username or parts.password:
+        faults.add(path, "must not hold a password; put it into `key` or `headers` as ${NAME}")
+    elif parts.query or parts.fragment:
+        faults.add(path, "must end with its path: no ? and no #")
+
+
+def _no_such(what: str, name: str, known: Iterable[str]) -> str:
+    return f'there is no {what} "{name}"; {nearest(name, known)}'

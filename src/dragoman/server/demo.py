@@ -1,0 +1,289 @@
+"""The demo: a real server in a process of its own, and each system's documented examples sent to it over HTTP.
+
+a home of its own, a seeded workspace, the offline model -> serve on a free loopback port -> every installed dialect's
+examples, one after the other -> on a terminal keep serving until Ctrl-C, else stop
+"""
+
+import codecs
+import http.client
+import json
+import os
+import queue
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import TextIO
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from dragoman.core.errors import NotAuthenticated, Unavailable
+from dragoman.dialects import installed
+from dragoman.server.config_checks import SYSTEMS
+from dragoman.server.config_sources import PREFIX
+from dragoman.server.safe_start import ADMIN_FILE
+from dragoman.wire.dialect import Dialect, Example
+
+START_S = 20.0
+"""The server gets this long until it accepts."""
+ANSWER_S = 60.0
+STOP_S = 30.0
+ANSWER_CHARS_MAX = 4000
+"""Of an answer that is not streamed, this much is printed."""
+CHUNK_BYTES = 65_536
+LOG_LINES_SHOWN = 20
+
+CONFIG = """\
+[server]
+listen = "127.0.0.1:0"
+[models.offline]
+kind = "offline"
+"""
+
+WORKSPACE: Mapping[str, str] = {
+    "README.md": "# Checkout service\n\nTakes orders and hands them to payment. Runs as two replicas behind a proxy.\n",
+    "src/checkout.py": 'def total(prices: list[float]) -> float:\n    """TODO: round half up, as the law asks."""\n'
+    "    return sum(prices)\n",
+    "src/payment.py": "RETRIES = 3  # TODO: make this a setting\n",
+    "docs/runbook.md": "# When checkout is slow\n\n1. Look at the queue length.\n2. Restart one replica at a time.\n",
+    "config/limits.json": '{"orders_per_minute": 600, "timeout_s": 5}\n',
+}
+"""What lies in the demo's workspace: enough for the file tools to find something."""
+
+
+class Answer(Struct, frozen=True):
+    status: int
+    body: str
+    first_s: float
+    took_s: float
+
+
+class Server:
+    """A server in a process of its own, from its start to its stop."""
+
+    def __init__(self, home: Path) -> None:
+        self._log = home / "server.log"
+        self._url: queue.Queue[str] = queue.Queue()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        command = [
+            sys.executable,
+            "-m",
+            "dragoman",
+            "serve",
+            "--home",
+            str(home),
+            "--config",
+            str(home / "dragoman.toml"),
+        ]
+        # A session of its own: Ctrl-C is for us, and we stop the server in order.
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+
+    def _read_log(self) -> None:
+        stream = self._process.stderr
+        if stream is None:
+            return
+        with self._log.open("w") as log:
+            for line in stream:
+                log.write(line)
+                log.flush()
+                if line.startswith("listening on "):
+                    self._url.put(line.removeprefix("listening on ").strip())
+        self._url.put("")
+
+    def url(self) -> str:
+        """Where it listens, once it does. Raises Unavailable with the end of its log if it does not come up."""
+        try:
+            url = self._url.get(timeout=START_S)
+        except queue.Empty:
+            url = ""
+        if not url:
+            self.stop()
+            lines = self._log.read_text().splitlines()[-LOG_LINES_SHOWN:] if self._log.exists() else []
+            raise Unavailable("\n  ".join(("The demo's server did not start. Its log ends with:", *lines)))
+        return url
+
+    def wait(self) -> None:
+        self._process.wait()
+
+    def stop(self) -> int:
+        """Ask it to drain and stop; its exit code."""
+        self._process.terminate()
+        try:
+            code = self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        self._reader.join(STOP_S)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+        return code
+
+
+@contextmanager
+def serving(home: Path) -> Generator[Server]:
+    server = Server(home)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def seed(home: Path) -> None:
+    """The demo's config and workspace."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (home / "dragoman.toml").write_text(CONFIG)
+    for name, text in WORKSPACE.items():
+        path = home / "workspace" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def run_demo(home: Path, out: TextIO) -> int:
+    """Run it in `home`, printing to `out`; 0 if every step went well, else 1. Raises Unavailable if nothing starts."""
+    began_s = monotonic()
+    seed(home)
+    with serving(home) as server:
+        url = server.url()
+        out.write(
+            f"A server listens on {url}: SQLite, the offline model (no LLM), ready in {monotonic() - began_s:.1f} s\n"
+        )
+        credential_file = home / ADMIN_FILE
+        credential = credential_file.read_text().strip()
+        out.write(f"CREDENTIAL=$(cat {shlex.quote(str(credential_file))})\n")
+        dialects = installed()
+        failed = [fault for dialect in dialects for fault in show_dialect(dialect, url, credential, out)]
+        out.write(closing_words(dialects, url, credential_file))
+        for fault in failed:
+            out.write(f"FAILED: {fault}\n")
+        if not failed:
+            out.write(f"All steps went well, in {monotonic() - began_s:.1f} s.\n")
+        out.flush()
+        if out.isatty() and not failed:
+            _keep_serving(server, out)
+    return 1 if failed else 0
+
+
+def show_dialect(dialect: Dialect, url: str, credential: str, out: TextIO) -> list[str]:
+    """Send a dialect's examples and print what comes; a sentence for each that did not go as documented."""
+    out.write(f"\n== {dialect.title} ==\n")
+    authorization = authorization_for(dialect, credential)
+    faults: list[str] = []
+    for example in dialect.examples:
+        out.write(f"\n{example.title}\n{curl_line(example, url, authorization.replace(credential, '$CREDENTIAL'))}\n")
+        out.flush()
+        try:
+            answer = send(example, url, authorization, out)
+        except (OSError, http.client.HTTPException) as error:
+            faults.append(f"{dialect.name}, {example.title}: {type(error).__name__}: {error}")
+            continue
+        first = f", first byte after {answer.first_s * 1000:.0f} ms" if answer.took_s - answer.first_s > 0.001 else ""
+        out.write(f"[status {answer.status}, {answer.took_s * 1000:.0f} ms{first}]\n")
+        fault = judge(example, answer)
+        if fault:
+            faults.append(f"{dialect.name}, {example.title}: {fault}")
+    return faults
+
+
+def authorization_for(dialect: Dialect, credential: str) -> str:
+    """The Authorization header under which this dialect finds the credential."""
+    for scheme in ("Bearer", "ApiKey"):
+        header = f"{scheme} {credential}"
+        try:
+            if dialect.credential({"authorization": header}) == credential:
+                return header
+        except NotAuthenticated:
+            continue
+    raise Unavailable(f"The dialect {dialect.name} takes no Authorization header that the demo knows.")
+
+
+def curl_line(example: Example, url: str, authorization: str) -> str:
+    """What a person would type. The credential stands there as a variable of the shell."""
+    parts = ["curl -N" if example.body is not None else "curl", shlex.quote(url + example.path)]
+    if example.method not in ("GET", "POST") or (example.method == "POST" and example.body is None):
+        parts.append(f"-X {example.method}")
+    parts.append(f'-H "Authorization: {authorization}"')
+    if example.body is not None:
+        parts.append("-H 'Content-Type: application/json'")
+        parts.append(f"-d {shlex.quote(json.dumps(example.body, ensure_ascii=False))}")
+    return " \\\n  ".join(parts)
+
+
+def send(example: Example, url: str, authorization: str, out: TextIO) -> Answer:
+    """Send one request; a stream is printed as it comes, anything else once it is whole."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWER_S)
+    body = None if example.body is None else json.dumps(example.body, ensure_ascii=False).encode()
+    headers = {"Authorization": authorization}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    began_s = monotonic()
+    try:
+        connection.request(example.method, example.path, body, headers)
+        response = connection.getresponse()
+        streamed = response.headers.get_content_type() == "text/event-stream"
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text = ""
+        first_s = 0.0
+        while chunk := response.read1(CHUNK_BYTES):
+            first_s = first_s or monotonic() - began_s
+            part = decoder.decode(chunk)
+            text += part
+            if streamed:
+                out.write(part)
+                out.flush()
+    finally:
+        connection.close()
+    took_s = monotonic() - began_s
+    if not streamed:
+        cut = "" if len(text) <= ANSWER_CHARS_MAX else f"… ({len(text)} characters)"
+        out.write(f"{text[:ANSWER_CHARS_MAX]}{cut}\n")
+    return Answer(response.status, text, first_s, took_s)
+
+
+def judge(example: Example, answer: Answer) -> str:
+    """Why an answer is not the documented one; "" if it is."""
+    if not 200 <= answer.status < 300:
+        return f"status {answer.status}"
+    missing = next((text for text in example.expect if text not in answer.body), None)
+    return "" if missing is None else f"the answer lacks {missing!r}"
+
+
+def closing_words(dialects: Sequence[Dialect], url: str, credential_file: Path) -> str:
+    """What can be tried next, and which of the four systems this version does not speak."""
+    names = {dialect.name for dialect in dialects}
+    absent = [title for name, title in SYSTEMS.items() if name not in names]
+    lines = [
+        "",
+        "Try next:",
+        f'  dragoman ask "Search the workspace for TODO" --url {url} --credential "$CREDENTIAL"',
+        f"  curl {url}/docs",
+        f"  curl {url}/metrics",
+        f'  curl {url}/api/status -H "Authorization: Bearer $CREDENTIAL"',
+        f"  with CREDENTIAL=$(cat {shlex.quote(str(credential_file))})",
+    ]
+    if absent:
+        lines.append(f"Not part of this version: {', '.join(absent)}.")
+    return "\n".join((*lines, "", ""))
+
+
+def _keep_serving(server: Server, out: TextIO) -> None:
+    out.write("Still serving, for you to try; Ctrl-C stops.\n")
+    out.flush()
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        out.write("\n")

@@ -1,0 +1,1 @@
+"""One SQLite file: tapes, conversations, runs, projects and credentials. One process writes its tapes."""

@@ -1,0 +1,115 @@
+"""Connections to the file: how they are opened, and what their errors mean."""
+
+import sqlite3
+from pathlib import Path
+
+from dragoman.core.errors import Unavailable
+
+BUSY_TIMEOUT_S = 5.0
+"""How long a statement waits for a lock that another process holds."""
+STATEMENTS_CACHED = 512
+"""Prepared statements kept by a connection: the writer has one for each number of rows."""
+WRITER_CACHE_KIB = 16 * 1024
+READER_CACHE_KIB = 2 * 1024
+CHECKPOINT_PAGES = 1000
+"""The log is copied into the file each time it has grown by so many pages of 4 KiB."""
+LOG_KEPT_BYTES = 64 * 1024 * 1024
+"""The log's file is cut to this size when a burst is over."""
+
+_SQLITE_MIN = (3, 38, 0)
+
+_FULL = sqlite3.SQLITE_FULL
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_SOUND = frozenset({_FULL, *_BUSY, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
+
+
+def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode, for one thread at a time. Raises Unavailable."""
+    mode = "rwc" if create else "rw"
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS_CACHED,
+        )
+    except sqlite3.Error as error:
+        raise storage_error(error, path) from error
+    try:
+        _prepare(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise storage_error(error, path) from error
+    except Unavailable:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    if sqlite3.sqlite_version_info < _SQLITE_MIN:
+        raise Unavailable("The store needs SQLite 3.38 or newer.", internal=f"this Python has {sqlite3.sqlite_version}")
+    mode = connection.execute("pragma journal_mode=wal").fetchone()[0]
+    if mode != "wal":
+        raise Unavailable(
+            "The store's file system cannot keep a write-ahead log; put the file on a local disk.",
+            internal=f"{path}: journal_mode is {mode}",
+        )
+    # synchronous=full: a commit is on the disk when it returns; fullfsync is what that takes on macOS.
+    for setting in ("synchronous=full", "fullfsync=on", "checkpoint_fullfsync=on", "temp_store=memory"):
+        connection.execute(f"pragma {setting}")
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The connection of the thread that writes tapes. Raises Unavailable."""
+    connection = connect(path)
+    connection.execute(f"pragma cache_size=-{WRITER_CACHE_KIB}")
+    connection.execute(f"pragma wal_autocheckpoint={CHECKPOINT_PAGES}")
+    connection.execute(f"pragma journal_size_limit={LOG_KEPT_BYTES}")
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write. Raises Unavailable."""
+    connection = connect(path)
+    connection.execute(f"pragma cache_size=-{READER_CACHE_KIB}")
+    connection.execute("pragma query_only=on")
+    return connection
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's result code without its extension; 0 if the error is Python's own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    return primary_code(error) in _BUSY
+
+
+def is_broken(error: sqlite3.Error) -> bool:
+    """Whether the connection must not be used again. After a failed fsync nobody knows what the kernel kept of it."""
+    return not isinstance(error, sqlite3.IntegrityError) and primary_code(error) not in _SOUND
+
+
+def storage_error(error: sqlite3.Error, path: Path) -> Unavailable:
+    """The same in the words of the error tree."""
+    internal = f"{path}: {getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}"
+    if primary_code(error) == _FULL:
+        return Unavailable(
+            "The server's disk is full; nothing was kept. Try again once there is room.",
+            code="storage_full",
+            internal=internal,
+        )
+    if is_busy(error):
+        return Unavailable(
+            "The server's store is locked by another program; nothing was kept. Try again in a moment.",
+            code="storage_busy",
+            internal=internal,
+        )
+    return Unavailable(
+        "The server's store does not work at the moment; its log says why. Try again later.",
+        code="storage_failed",
+        internal=internal,
+    )

@@ -1,0 +1,32 @@
+"""The statements of `queries.sql` by name, and the same for many rows at once."""
+
+import re
+from functools import cache
+from importlib.resources import files
+
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_ROW = re.compile(r"values (\(\?(?:, \?)*\))")
+
+
+def parse(text: str) -> dict[str, str]:
+    """The statements under their `-- name: x` headers; comments above and inside stay, SQLite skips them."""
+    parts = _NAME.split(text)
+    return {name: statement.strip() for name, statement in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+QUERIES = parse((files("dragoman.stores.sqlite") / "queries.sql").read_text("utf-8"))
+
+
+@cache
+def for_rows(name: str, rows: int) -> str:
+    """The insert of this name, written for one row `values (?, ?)`, for `rows` rows: one step instead of many."""
+    return _ROW.sub(lambda match: "values " + ", ".join([match[1]] * rows), QUERIES[name], count=1)
+
+
+@cache
+def columns(name: str) -> int:
+    """Parameters of one row of the insert of this name."""
+    match = _ROW.search(QUERIES[name])
+    if match is None:
+        raise KeyError(f"{name} has no row of parameters")
+    return match[1].count("?")

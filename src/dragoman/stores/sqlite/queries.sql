@@ -1,0 +1,274 @@
+-- All statements of this engine: `-- name: x` begins one, parameters are bound by position.
+--
+-- Statements that read for callers yield one row with one blob of JSON. Each step of a cursor gives Python's lock away,
+-- and on a busy server a read of a hundred rows would have to win it back a hundred times.
+--
+-- `cross join` tells SQLite in which order to join, from few rows to many; `+x.run` that it is no way to find rows.
+-- 4294967295 is 2^32 - 1: the seq in a place. Times are microseconds; `at || 'e-6'` spells them as JSON seconds.
+
+-- name: entries_after
+-- ?1, ?2: places between which to read, the first excluded; ?3: how many at most.
+select cast('[' || group_concat(
+    '{"seq":' || (e.place & 4294967295) || ',"run":' || json_quote(coalesce(f.run_id, ''))
+    || ',"at":' || e.at || 'e-6,"event":' || e.body || '}'
+) || ']' as blob)
+from (
+    select place, run, at, body from entries where place > ?1 and place <= ?2
+    union all
+    select place, run, at, body from deltas where place > ?1 and place <= ?2
+    order by place limit ?3
+) e
+left join entries f on f.place = e.run
+
+-- name: entries_of_run
+-- ?1: the run's id. Between its ends also stand turns that were queued meanwhile, and those before a queued run.
+select cast('[' || group_concat(
+    '{"seq":' || (e.place & 4294967295) || ',"run":' || json_quote(?1)
+    || ',"at":' || e.at || 'e-6,"event":' || e.body || '}'
+) || ']' as blob)
+from (
+    select x.place, x.at, x.body
+    from runs r
+    cross join entries x on x.place >= r.place and x.place <= iif(r.ended = 0, r.place | 4294967295, r.ended)
+        and +x.run = r.place
+    where r.id = ?1
+    union all
+    select x.place, x.at, x.body
+    from runs r
+    cross join deltas x on x.place >= r.place and x.place <= iif(r.ended = 0, r.place | 4294967295, r.ended)
+        and +x.run = r.place
+    where r.id = ?1
+    order by 1
+) e
+
+-- name: history
+-- ?1, ?2: the tape's first and last place; ?3: the place before which turns were received; ?4: characters.
+-- Walks back from one good end to the one before, and stops after the turn that passes the measure: of older turns
+-- nothing is touched.
+with recursive turn (last, first, chars) as (
+    select * from (
+        select place, run, weight from entries
+        where place > ?1 and place <= ?2 and run < ?3
+            and kind in ('run_completed', 'run_cancelled', 'run_needs_client', 'messages_imported')
+        order by place desc limit 1
+    )
+    union all
+    select e.place, e.run, t.chars + e.weight
+    from turn t
+    cross join entries e on e.place = (
+        select o.place from entries o
+        where o.place > ?1 and o.place < t.last and o.run < ?3
+            and o.kind in ('run_completed', 'run_cancelled', 'run_needs_client', 'messages_imported')
+        order by o.place desc limit 1
+    )
+    where t.chars <= ?4
+)
+select cast('[' || group_concat(
+    '{"seq":' || (e.place & 4294967295) || ',"run":' || json_quote(e.run_id)
+    || ',"at":' || e.at || 'e-6,"event":' || e.body || '}'
+) || ']' as blob)
+from (
+    select x.place, f.run_id, x.at, x.body
+    from turn t
+    cross join entries f on f.place = t.first
+    cross join entries x on x.place >= t.first and x.place <= t.last and +x.run = t.first
+    order by x.place
+) e
+
+-- name: head
+-- ?1: tape. No row if there is no such tape.
+select max(
+    coalesce((select max(place) from entries where place > ?1 << 32 and place < (?1 + 1) << 32), 0),
+    coalesce((select max(place) from deltas where place > ?1 << 32 and place < (?1 + 1) << 32), 0)
+) & 4294967295
+from conversations where tape = ?1
+
+-- name: conversations_page
+-- ?1: project; ?2: the id after which to begin; ?3: limit, -1 = all.
+select cast('[' || group_concat(
+    '{"id":' || json_quote(c.id) || ',"tape":' || c.tape || ',"title":' || json_quote(c.title)
+    || ',"origin":' || json_quote(c.origin) || ',"created_at":' || c.created_at || 'e-6,"updated_at":' || c.updated_at
+    || 'e-6,"messages":' || c.messages || ',"turns":' || c.turns || ',"head":' || c.head
+    || ',"live_run":' || json_quote(nullif(c.live_run, '')) || '}'
+) || ']' as blob)
+from (
+    select *, max(
+        coalesce((select max(e.place) from entries e where e.place > tape << 32 and e.place < (tape + 1) << 32), 0),
+        coalesce((select max(d.place) from deltas d where d.place > tape << 32 and d.place < (tape + 1) << 32), 0)
+    ) & 4294967295 as head
+    from conversations
+    where project = ?1 and id > ?2
+    order by id limit ?3
+) c
+
+-- name: conversation
+-- ?1: project; ?2: id.
+select cast(
+    '[{"id":' || json_quote(c.id) || ',"tape":' || c.tape || ',"title":' || json_quote(c.title)
+    || ',"origin":' || json_quote(c.origin) || ',"created_at":' || c.created_at || 'e-6,"updated_at":' || c.updated_at
+    || 'e-6,"messages":' || c.messages || ',"turns":' || c.turns || ',"head":' || (max(
+        coalesce((select max(e.place) from entries e where e.place > c.tape << 32 and e.place < (c.tape + 1) << 32), 0),
+        coalesce((select max(d.place) from deltas d where d.place > c.tape << 32 and d.place < (c.tape + 1) << 32), 0)
+    ) & 4294967295) || ',"live_run":' || json_quote(nullif(c.live_run, '')) || '}]' as blob)
+from conversations c where c.project = ?1 and c.id = ?2
+
+-- name: conversations_count
+select count(*) from conversations where project = ?1
+
+-- name: run
+-- ?1: project, null = any; ?2: id.
+select cast(
+    '[{"id":' || json_quote(r.id) || ',"conversation":' || json_quote(c.id) || ',"tape":' || c.tape
+    || ',"status":"' || r.status || '","epoch":' || r.epoch || ',"first_seq":' || (r.place & 4294967295)
+    || ',"started_at":' || r.started_at || 'e-6,"ended_at":' || iif(r.ended = 0, 'null', r.ended_at || 'e-6') || '}]' as blob)
+from runs r join conversations c on c.tape = r.place >> 32
+where r.id = ?2 and (?1 is null or r.project = ?1)
+
+-- name: runs_newest
+-- ?1: project; ?2: limit.
+select cast('[' || group_concat(
+    '{"id":' || json_quote(r.id) || ',"conversation":' || json_quote(r.conversation) || ',"tape":' || r.tape
+    || ',"status":"' || r.status || '","epoch":' || r.epoch || ',"first_seq":' || (r.place & 4294967295)
+    || ',"started_at":' || r.started_at || 'e-6,"ended_at":' || iif(r.ended = 0, 'null', r.ended_at || 'e-6') || '}'
+) || ']' as blob)
+from (
+    select n.*, c.id as conversation, c.tape
+    from runs n cross join conversations c on c.tape = n.place >> 32
+    where n.project = ?1
+    order by n.number desc limit ?2
+) r
+
+-- name: runs_unfinished
+select cast('[' || group_concat(
+    '{"id":' || json_quote(r.id) || ',"conversation":' || json_quote(r.conversation) || ',"tape":' || r.tape
+    || ',"status":"' || r.status || '","epoch":' || r.epoch || ',"first_seq":' || (r.place & 4294967295)
+    || ',"started_at":' || r.started_at || 'e-6,"ended_at":null}'
+) || ']' as blob)
+from (
+    select n.*, c.id as conversation, c.tape
+    from runs n cross join conversations c on c.tape = n.place >> 32
+    where n.ended = 0 and n.status = 'running'
+    order by n.number
+) r
+
+-- What the writer reads when it does not know a tape. --------------------------------------------------------------
+
+-- name: tape_by_number
+select tape, project, id, title, origin, created_at, updated_at, messages, turns, max(
+    coalesce((select max(e.place) from entries e where e.place > tape << 32 and e.place < (tape + 1) << 32), 0),
+    coalesce((select max(d.place) from deltas d where d.place > tape << 32 and d.place < (tape + 1) << 32), 0)
+) & 4294967295
+from conversations where tape = ?1
+
+-- name: tape_by_id
+select tape from conversations where project = ?1 and id = ?2
+
+-- name: tapes_by_id
+-- The tapes of several (project, id), as JSON: those that exist.
+with asked (project, id) as (values (?, ?))
+select json_group_array(json_array(c.project, c.id, c.tape))
+from asked a cross join conversations c on c.project = a.project and c.id = a.id
+
+-- name: runs_open
+-- ?1: tape.
+select place, number, id, status, epoch, users, started_at
+from runs where ended = 0 and place > ?1 << 32 and place < (?1 + 1) << 32 order by place
+
+-- name: run_replies
+-- ?1: the run's place. What decides whether an unfinished run has a finished reply that counts.
+select place, body from entries
+where place > ?1 and place <= ?1 | 4294967295 and run = ?1 and kind in ('reply_finished', 'attempt_reset')
+order by place
+
+-- name: run_place
+select place from runs where id = ?1
+
+-- name: last_run
+select coalesce(max(number), 0) from runs
+
+-- name: last_tape
+select coalesce((select seq from sqlite_sequence where name = 'conversations'), 0)
+
+-- What the writer writes. Rows of one batch go into one statement. -------------------------------------------------
+
+-- name: put_conversations
+insert into conversations (tape, project, id, title, origin, created_at, updated_at, messages, turns, live_run)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (tape) do update set
+    title = excluded.title, updated_at = excluded.updated_at, messages = excluded.messages, turns = excluded.turns,
+    live_run = excluded.live_run
+
+-- name: put_runs
+insert into runs (number, id, project, place, status, epoch, users, started_at, ended, ended_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (number) do update set
+    status = excluded.status, epoch = excluded.epoch, ended = excluded.ended, ended_at = excluded.ended_at
+
+-- name: put_entries
+insert into entries (place, run, run_id, kind, at, weight, body) values (?, ?, ?, ?, ?, ?, ?)
+
+-- name: put_deltas
+insert into deltas (place, run, at, body) values (?, ?, ?, ?)
+
+-- name: delete_runs
+-- ?1: tape. Before its entries: they say which.
+delete from runs where id in (
+    select run_id from entries where place > ?1 << 32 and place < (?1 + 1) << 32 and run_id <> ''
+)
+
+-- name: delete_entries
+-- ?1: tape.
+delete from entries where place > ?1 << 32 and place < (?1 + 1) << 32
+
+-- name: delete_deltas
+delete from deltas where place > ?1 << 32 and place < (?1 + 1) << 32
+
+-- name: delete_conversation
+delete from conversations where tape = ?1
+
+-- Access. ---------------------------------------------------------------------------------------------------------
+
+-- name: project
+select id, name, created_at from projects where id = ?1
+
+-- name: projects
+select id, name, created_at from projects order by created_at, id
+
+-- name: put_project
+insert into projects (id, name, created_at) values (?, ?, ?) on conflict do nothing
+
+-- name: tapes_of_project
+select tape from conversations where project = ?1
+
+-- name: delete_credentials
+delete from credentials where project = ?1
+
+-- name: delete_project
+delete from projects where id = ?1
+
+-- name: credential
+select id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash, previous_until,
+    last_used_at, revoked_at
+from credentials where id = ?1
+
+-- name: credentials
+-- ?1: project, null = all.
+select id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash, previous_until,
+    last_used_at, revoked_at
+from credentials where ?1 is null or project = ?1 order by created_at, id
+
+-- name: put_credential
+-- Writes nothing if the project does not exist.
+insert into credentials (id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash,
+    previous_until, last_used_at, revoked_at)
+select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+where exists (select 1 from projects where id = ?2)
+on conflict (id) do update set
+    project = excluded.project, name = excluded.name, scopes = excluded.scopes, hash = excluded.hash,
+    pepper_id = excluded.pepper_id, created_at = excluded.created_at, expires_at = excluded.expires_at,
+    rpm = excluded.rpm, previous_hash = excluded.previous_hash, previous_until = excluded.previous_until,
+    last_used_at = excluded.last_used_at, revoked_at = excluded.revoked_at
+
+-- name: touch_credential
+-- ?1: id; ?2: at. Never moves back.
+update credentials set last_used_at = max(?2, coalesce(last_used_at, ?2)) where id = ?1

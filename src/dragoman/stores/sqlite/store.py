@@ -1,0 +1,246 @@
+"""The whole engine as one object: `runtime.ports.Store` and `access.ports.AccessStore` over one file."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from dragoman.access.ports import Credential, Project
+from dragoman.core.errors import Conflict
+from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported
+from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
+from dragoman.core.operations import ConversationInfo, ConversationPage, RunView
+from dragoman.runtime.keeping import bodies_of, check_appended, check_finished, check_keys
+from dragoman.runtime.ports import Accepted, Claim, NewTurn
+from dragoman.runtime.tail import Tails
+from dragoman.stores.sqlite import access, reading, tapes
+from dragoman.stores.sqlite.books import SEQ_MASK, place
+from dragoman.stores.sqlite.connection import connect, storage_error
+from dragoman.stores.sqlite.lock import TapeLock
+from dragoman.stores.sqlite.migrations import migrate, steps
+from dragoman.stores.sqlite.reading import Readers
+from dragoman.stores.sqlite.statements import Statements, in_own_transaction
+from dragoman.stores.sqlite.writer import Plan, Writer
+
+R = TypeVar("R")
+
+_ACCEPT = Plan(
+    tapes.accept,
+    fuses=("accept.before_commit", "accept.after_commit"),
+    key=lambda turn, bodies: (turn.project, turn.conversation),
+)
+_APPEND = Plan(tapes.append, fuses=("append.before_commit", "append.after_commit"))
+_FINISH = Plan(tapes.finish, fuses=("finish.before_commit", "finish.after_commit"))
+_RECLAIM = Plan(tapes.reclaim)
+_END_WAITING = Plan(tapes.end_waiting)
+_DELETE = Plan(tapes.delete)
+_PUT_MESSAGES = Plan(tapes.put_messages)
+
+
+async def open_store(path: Path, clock: Clock, *, writer: bool) -> "SqliteStore":
+    """The store in the file at `path`, which is made if it does not exist.
+
+    `writer`: this process writes the tapes, and is the only one; Conflict, naming the other, if one does already.
+    Without it conversations can be read and access written, beside a process that writes. Raises Unavailable.
+    """
+    return await asyncio.to_thread(_open, path, clock, writer=writer)
+
+
+def _open(path: Path, clock: Clock, *, writer: bool) -> "SqliteStore":
+    lock = TapeLock.take(path) if writer else None
+    try:
+        connection = connect(path, create=True)
+        try:
+            migrate(connection, path, steps(), holds_lock=writer)
+            tails = Tails()
+            return SqliteStore(path, tails, lock, Writer(path, clock, tails) if writer else None)
+        finally:
+            connection.close()
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+
+
+class SqliteStore:
+    """See the ports for what each method promises. Made by `open_store`; safe to use from one event loop."""
+
+    def __init__(self, path: Path, tails: Tails, lock: TapeLock | None, writer: Writer | None) -> None:
+        self.path = path
+        self._tails = tails
+        self._lock = lock
+        self._writer = writer
+        self._readers = Readers(path)
+
+    def announce(self, url: str) -> None:
+        """Write into the lock file where this process listens. Nothing without the lock."""
+        if self._lock is not None:
+            self._lock.announce(url)
+
+    async def close(self) -> None:
+        """Commit what was asked for, then let go of file and lock. Whatever is asked later raises Unavailable."""
+        await self._readers.close()
+        if self._writer is not None:
+            await self._writer.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    # -- Log -------------------------------------------------------------------------------------------------------
+
+    async def accept(self, turn: NewTurn) -> Accepted:
+        check_keys(project=turn.project, conversation=turn.conversation, run=turn.run)
+        bodies = bodies_of((turn.created, turn.received))
+        return await self._tape_writer.submit(_ACCEPT, turn, bodies)
+
+    async def append(self, claim: Claim, events: Sequence[Event]) -> int:
+        check_appended(events)
+        return await self._tape_writer.submit(_APPEND, claim, events, bodies_of(events))
+
+    async def finish(self, claim: Claim, events: Sequence[Event], *, weight: int) -> Claim | None:
+        check_finished(events)
+        return await self._tape_writer.submit(_FINISH, claim, events, bodies_of(events), weight)
+
+    async def reclaim(self, run: RunId) -> Claim | None:
+        check_keys(run=run)
+        return await self._tape_writer.submit(_RECLAIM, run)
+
+    async def unfinished(self) -> Sequence[RunView]:
+        return await self._readers.do(partial(reading.runs, name="runs_unfinished"))
+
+    async def end_waiting(self, run: RunId, end: Event) -> bool:
+        check_keys(run=run)
+        check_finished((end,))
+        return await self._tape_writer.submit(_END_WAITING, run, end, bodies_of((end,))[0])
+
+    async def read(self, tape: Tape, *, after: int, limit: int = 1000) -> Sequence[Entry]:
+        after = min(max(after, 0), SEQ_MASK)  # a reader's own cursor: it may name any number, but no other tape
+        limit = max(limit, 0)
+        found = self._tails.read(tape, after=after, limit=limit)
+        if found is not None:
+            return found
+        return await self._readers.do(
+            lambda connection: reading.entries(
+                connection, "entries_after", place(tape, after), place(tape, SEQ_MASK), limit
+            )
+        )
+
+    async def grown(self, tape: Tape, *, after: int) -> None:
+        await self._tails.grown(tape, after=after, look=lambda: self._head(tape))
+
+    async def read_run(self, run: RunView | Claim) -> Sequence[Entry]:
+        name = run.run if isinstance(run, Claim) else run.id
+        return await self._readers.do(lambda connection: reading.entries(connection, "entries_of_run", name))
+
+    async def history(self, tape: Tape, *, before: int, chars_max: int) -> Sequence[Entry]:
+        first, last = place(tape, 0), place(tape, SEQ_MASK)
+        until = min(max(first + before, first), last)
+        return await self._readers.do(
+            lambda connection: reading.entries(connection, "history", first, last, until, chars_max)
+        )
+
+    async def _head(self, tape: Tape) -> int | None:
+        return await self._readers.do(lambda connection: reading.number(connection, "head", tape))
+
+    # -- Conversations and Runs ------------------------------------------------------------------------------------
+
+    async def get(self, project: ProjectId, conversation: ConversationId) -> ConversationInfo | None:
+        check_keys(project=project, conversation=conversation)
+        found = await self._readers.do(
+            lambda connection: reading.conversations(connection, "conversation", project, conversation)
+        )
+        return found[0] if found else None
+
+    async def page(self, project: ProjectId, *, after: str, limit: int) -> ConversationPage:
+        check_keys(project=project, after=after)
+        one_more = limit + 1 if limit else -1
+        found = await self._readers.do(
+            lambda connection: reading.conversations(connection, "conversations_page", project, after, one_more)
+        )
+        if not limit or len(found) <= limit:
+            return ConversationPage(tuple(found))
+        return ConversationPage(tuple(found[:limit]), next=found[limit - 1].id)
+
+    async def count(self, project: ProjectId) -> int:
+        check_keys(project=project)
+        found = await self._readers.do(lambda connection: reading.number(connection, "conversations_count", project))
+        return found or 0
+
+    async def delete(self, project: ProjectId, conversation: ConversationId) -> Sequence[RunId] | None:
+        check_keys(project=project, conversation=conversation)
+        return await self._tape_writer.submit(_DELETE, project, conversation)
+
+    async def put_messages(
+        self, created: ConversationCreated, imported: MessagesImported, *, at: float, updated_at: float, run: RunId
+    ) -> ConversationInfo:
+        check_keys(project=created.project, conversation=created.conversation, run=run)
+        bodies = bodies_of((created, imported))
+        return await self._tape_writer.submit(_PUT_MESSAGES, created, imported, bodies, at, updated_at, run)
+
+    async def run(self, project: ProjectId | None, run: RunId) -> RunView | None:
+        check_keys(project=project or "", run=run)
+        found = await self._readers.do(lambda connection: reading.runs(connection, "run", project, run))
+        return found[0] if found else None
+
+    async def runs(self, project: ProjectId, *, limit: int) -> Sequence[RunView]:
+        check_keys(project=project)
+        return await self._readers.do(lambda connection: reading.runs(connection, "runs_newest", project, limit))
+
+    # -- AccessStore -----------------------------------------------------------------------------------------------
+
+    async def project(self, project: ProjectId) -> Project | None:
+        check_keys(project=project)
+        found = await self._readers.do(lambda connection: access.read_projects(connection, project))
+        return found[0] if found else None
+
+    async def projects(self) -> Sequence[Project]:
+        return await self._readers.do(lambda connection: access.read_projects(connection, None))
+
+    async def put_project(self, project: Project) -> None:
+        check_keys(project=project.id, name=project.name)
+        await self._change_access(partial(access.put_project, project=project))
+
+    async def delete_project(self, project: ProjectId) -> bool:
+        check_keys(project=project)
+        return await self._change_access(partial(access.delete_project, project=project))
+
+    async def credential(self, credential_id: str) -> Credential | None:
+        check_keys(credential=credential_id)
+        return await self._readers.do(lambda connection: access.read_credential(connection, credential_id))
+
+    async def credentials(self, project: ProjectId | None) -> Sequence[Credential]:
+        check_keys(project=project or "")
+        return await self._readers.do(lambda connection: access.read_credentials(connection, project))
+
+    async def put_credential(self, credential: Credential) -> None:
+        check_keys(credential=credential.id, project=credential.project, name=credential.name)
+        await self._change_access(partial(access.put_credential, credential=credential))
+
+    async def touch_credential(self, credential_id: str, *, at: float) -> None:
+        check_keys(credential=credential_id)
+        await self._change_access(partial(access.touch_credential, credential_id=credential_id, at=at))
+
+    async def _change_access(self, work: Callable[[Statements], R]) -> R:
+        if self._writer is not None:
+            return await self._writer.submit(Plan(work))
+        return await self._readers.do(lambda _reader: self._change_beside(work))
+
+    def _change_beside(self, work: Callable[[Statements], R]) -> R:
+        connection = connect(self.path)
+        try:
+            return in_own_transaction(connection, work)
+        except sqlite3.Error as error:
+            raise storage_error(error, self.path) from error
+        finally:
+            connection.close()
+
+    @property
+    def _tape_writer(self) -> Writer:
+        if self._writer is None:
+            raise Conflict(
+                "This process only reads the store; turns are taken by the one that writes it.",
+                internal=f"{self.path} was opened with writer=False",
+            )
+        return self._writer

@@ -1,0 +1,1 @@
+"""The connections toolset: outside systems that the configuration names, reached through `tools.egress` only."""

@@ -1,0 +1,145 @@
+"""The tools of this process: names, schemas, and the one way a call is carried out.
+
+    arguments ─parse, check─► run, within its timeout ─► text, within the cap
+        │ bad_arguments          │ timeout, tool_failed, or the code a tool gives
+
+Whatever goes wrong becomes an outcome the model can read. What an unexpected exception says is for the log alone: it
+may hold a path, an address or a secret.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from msgspec import Struct
+
+from dragoman.core.agents import Repeat, ToolSpec
+from dragoman.core.errors import ToolFailed
+from dragoman.core.messages import ToolCall
+from dragoman.runtime.ports import CallContext, ToolOutcome
+from dragoman.tools.arguments import Arguments, BadArguments, Checker, Run, parse
+
+logger = logging.getLogger("dragoman.tools")
+
+OUTPUT_BYTES_MAX = 1024 * 1024
+CUT_NOTICE_BYTES_MAX = 200
+"""Room for the line that says how much was left out; it counts towards OUTPUT_BYTES_MAX."""
+PATTERN_SETS_MAX = 256
+"""Sets of patterns whose answer is remembered; agents are few."""
+NAME_CHARS_SHOWN_MAX = 100
+CLOSEST_NAMES_MAX = 3
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What every provider takes as a function's name."""
+
+
+class _Tool(Struct, frozen=True):
+    spec: ToolSpec
+    run: Run
+    checker: Checker
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.spec.toolset}.{self.spec.name}" if self.spec.toolset else self.spec.name
+
+
+class Registry:
+    """Fits `runtime.ports.Tools`. Tools are registered at start-up and keep that order."""
+
+    def __init__(self) -> None:
+        self._tools: dict[str, _Tool] = {}
+        self._chosen: dict[tuple[str, ...], tuple[ToolSpec, ...]] = {}
+
+    def register(self, spec: ToolSpec, run: Run) -> None:
+        """Offer a tool. Raises ValueError if the name is taken or unusable, or the schema is none."""
+        if not _NAME.fullmatch(spec.name):
+            raise ValueError(f"tool {spec.name!r}: a name is 1 to 64 letters, digits, _ or -")
+        if spec.name in self._tools:
+            raise ValueError(f"tool {spec.name!r} is already registered")
+        try:
+            checker = Checker(spec.parameters)
+        except ValueError as error:
+            raise ValueError(f"tool {spec.name!r}: {error}") from None
+        self._tools[spec.name] = _Tool(spec, run, checker)
+        self._chosen.clear()
+
+    def specs(self, patterns: Sequence[str]) -> tuple[ToolSpec, ...]:
+        """Those whose `toolset.name`, or plain name, matches a pattern. The same tuple for the same patterns."""
+        key = tuple(patterns)
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            if len(self._chosen) >= PATTERN_SETS_MAX:
+                self._chosen.clear()
+            chosen = self._chosen[key] = tuple(tool.spec for tool in self._tools.values() if _matches(tool, key))
+        return chosen
+
+    def spec(self, name: str) -> ToolSpec | None:
+        tool = self._tools.get(name)
+        return None if tool is None else tool.spec
+
+    async def call(self, call: ToolCall, context: CallContext) -> ToolOutcome:
+        """See `runtime.ports.Tools.call`: never raises but for cancellation."""
+        tool = self._tools.get(call.name)
+        if tool is None:
+            return ToolOutcome(self._unknown(call.name), True, "unknown_tool")
+        try:
+            arguments = parse(call.arguments)
+            tool.checker.check(arguments)
+        except BadArguments as error:
+            return ToolOutcome(f"{error} Correct them and call {call.name} again.", True, "bad_arguments")
+        try:
+            return await _run(tool, arguments, context)
+        except ToolFailed as error:
+            logger.info("tool %s (%s) said: %s", call.name, context.key, error)
+            return ToolOutcome(_capped(error.detail), True, error.code)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled us: something the tool waited for was. To the run that is a failure like any other.
+            logger.exception("tool %s (%s) was cancelled from inside", call.name, context.key)
+        except Exception:
+            logger.exception("tool %s (%s) failed", call.name, context.key)
+        return ToolOutcome(
+            f"{call.name} failed for a reason of its own; the server's log has it. Go on without it, or say so.",
+            True,
+            "tool_failed",
+        )
+
+    def _unknown(self, name: str) -> str:
+        closest = get_close_matches(name[:NAME_CHARS_SHOWN_MAX], self._tools, n=CLOSEST_NAMES_MAX, cutoff=0.5)
+        shown = ascii(name[:NAME_CHARS_SHOWN_MAX])
+        hint = f"The closest names are: {', '.join(closest)}." if closest else "No name is close to it."
+        return f"There is no tool {shown}. {hint}"
+
+
+def _matches(tool: _Tool, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(tool.full_name, pattern) or fnmatchcase(tool.spec.name, pattern) for pattern in patterns)
+
+
+async def _run(tool: _Tool, arguments: Arguments, context: CallContext) -> ToolOutcome:
+    within = asyncio.timeout(tool.spec.timeout_s)
+    try:
+        async with within:
+            return ToolOutcome(_capped(await tool.run(arguments, context)))
+    except TimeoutError:
+        if not within.expired():
+            raise
+    effect = "" if tool.spec.repeat is Repeat.PURE else " It may still have had its effect: look before you repeat it."
+    sentence = f"{tool.spec.name} did not finish within {tool.spec.timeout_s:g} s and was stopped.{effect}"
+    return ToolOutcome(sentence, True, "timeout")
+
+
+def _capped(content: str) -> str:
+    """`content` within OUTPUT_BYTES_MAX, cut at a code point boundary; lone surrogates, which no wire takes, as `?`."""
+    if content.isascii() and len(content) <= OUTPUT_BYTES_MAX:
+        return content
+    body = content.encode("utf-8", "replace")
+    if len(body) <= OUTPUT_BYTES_MAX:
+        return body.decode()
+    kept = body[: OUTPUT_BYTES_MAX - CUT_NOTICE_BYTES_MAX].decode("utf-8", "ignore")
+    left_out = len(body) - len(kept.encode())
+    return f"{kept}\n[{left_out:,} bytes more were left out here. Ask for less at a time.]"

@@ -1,0 +1,1 @@
+"""The workspace toolset: files inside one folder that neither `..` nor a link can leave."""

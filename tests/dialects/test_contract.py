@@ -1,0 +1,310 @@
+"""What holds for every installed dialect. Names none: a new folder under `dialects/` is tested from its first day."""
+
+import inspect
+import json
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dragoman.core import errors
+from dragoman.core.errors import DragomanError, FieldFault
+from dragoman.core.operations import Operation
+from dragoman.dialects import installed
+from dragoman.wire.dialect import Dialect, Encoder, Request, Route
+from tests.histories import History, ends, histories
+from tests.reading import reader_of
+
+DIALECTS = installed()
+STREAMS = [(dialect, route) for dialect in DIALECTS for route in dialect.routes if route.stream is not None]
+COLLECTS = [(dialect, route) for dialect in DIALECTS for route in dialect.routes if route.collect is not None]
+ROUTES = [(dialect, route) for dialect in DIALECTS for route in dialect.routes]
+
+INTERNAL = "s3cret-internal-text"
+
+SAMPLES: tuple[DragomanError, ...] = (
+    DragomanError("It broke.", internal=INTERNAL),
+    errors.BadRequest("a: is wrong", faults=[FieldFault("a", "is wrong")], internal=INTERNAL),
+    errors.TooLarge("Too large.", bytes_max=10),
+    errors.NotAuthenticated("Who are you?", internal=INTERNAL),
+    errors.NotAllowed("Not yours.", internal=INTERNAL),
+    *(
+        errors.NotFound(f"There is no such {what}.", what=what, internal=INTERNAL)
+        for what in ("route", "conversation", "run", "tool", "model", "agent", "project", "credential")
+    ),
+    errors.WrongMethod("Not so.", allowed=["GET", "POST"]),
+    errors.Conflict("Not now.", internal=INTERNAL),
+    *(
+        errors.LimitReached("Wait.", limit=limit, retry_after_s=seconds)
+        for limit in ("per_ip_rpm", "per_credential_rpm", "queue_per_conversation", "readers_per_conversation")
+        for seconds in (0.0, 0.2, 61.0)
+    ),
+    errors.NotOffered("Not done here.", internal=INTERNAL),
+    errors.Unavailable("Later.", code="storage_full", internal=INTERNAL),
+    errors.BackendFailed("The model failed.", code="upstream_refused", internal=INTERNAL),
+    errors.ToolFailed("The tool failed.", internal=INTERNAL),
+)
+
+
+def request(route: Route[Any], **changes: Any) -> Request:
+    given_: dict[str, Any] = {
+        "method": route.method,
+        "path": route.path,
+        "params": {name: "x" for name in params_of(route)},
+        "query": {},
+        "headers": {"content-type": "application/json"},
+        "body": b"{}",
+        "id": "abcdef012345",
+        "nonce": "0123456789abcdef" * 2,
+        "at": 1_700_000_000.0,
+    }
+    return Request(**(given_ | changes))
+
+
+def params_of(route: Route[Any]) -> list[str]:
+    return [name.partition(":")[0] for _, name, _, _ in string.Formatter().parse(_as_format(route.path)) if name]
+
+
+def _as_format(path: str) -> str:
+    return path.replace(":path}", "}")
+
+
+def label(value: object) -> str:
+    if isinstance(value, Dialect):
+        return value.name
+    return f"{value.method} {value.path}" if isinstance(value, Route) else repr(value)
+
+
+def encoder_of(route: Route[Any]) -> Encoder:
+    assert route.stream is not None
+    return route.stream.encoder(None)
+
+
+def encode(route: Route[Any], history: History) -> tuple[bytes, Encoder]:
+    """Everything one reader of this history is sent."""
+    encoder = encoder_of(route)
+    data = encoder.opened(history.started)
+    for entry in history.entries:
+        before = encoder.closed
+        frames = encoder.entry(entry)
+        assert not (before and frames), "a frame after the last one"
+        data += frames
+    return data, encoder
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dialect", "route"), ROUTES, ids=label)
+def test_a_route_has_exactly_one_way_to_answer(dialect: Dialect, route: Route[Any]) -> None:
+    ways = [route.answer, route.accept, route.collect, route.stream]
+    assert sum(way is not None for way in ways) == 1
+    assert route.summary
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=label)
+def test_no_two_routes_of_a_dialect_have_the_same_method_and_path(dialect: Dialect) -> None:
+    rows = [(route.method, route.path) for route in dialect.routes]
+    assert sorted(set(rows)) == sorted(rows)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=label)
+def test_an_example_of_the_documentation_is_understood(dialect: Dialect) -> None:
+    for example in dialect.examples:
+        found = [
+            (route, params)
+            for route in dialect.routes
+            if route.method == example.method and (params := match(route, example.path)) is not None
+        ]
+        assert found, f"no route answers {example.method} {example.path}"
+        route, params = found[0]
+        body = b"" if example.body is None else json.dumps(example.body).encode()
+        assert isinstance(route.decode(request(route, params=params, body=body)), Operation)
+        assert example.expect
+
+
+def match(route: Route[Any], path: str) -> dict[str, str] | None:
+    """The path's parameters, or None if the route does not answer it."""
+    params: dict[str, str] = {}
+    given_ = path.partition("?")[0].split("/")
+    for want in route.path.split("/"):
+        if not given_ or (not want.startswith("{") and want != given_[0]):
+            return None
+        if want.endswith(":path}"):
+            params[want[1:-6]] = "/".join(given_)
+            return params
+        have = given_.pop(0)
+        if want.startswith("{"):
+            params[want[1:-1]] = have
+    return None if given_ else params
+
+
+# -- streams -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dialect", "route"), STREAMS, ids=label)
+@given(history=histories())
+def test_any_legal_history_is_encoded_and_the_reader_is_told_of_its_end(
+    dialect: Dialect, route: Route[Any], history: History
+) -> None:
+    data, encoder = encode(route, history)
+    assert encoder.closed
+    reading = reader_of(dialect.name)(route.path, data)
+    assert reading.ended
+    assert reading.left_open == ()
+
+
+@pytest.mark.parametrize(("dialect", "route"), STREAMS, ids=label)
+@given(history=histories())
+def test_the_pieces_of_a_stream_make_up_the_answer_that_a_waiting_caller_gets(
+    dialect: Dialect, route: Route[Any], history: History
+) -> None:
+    data, _ = encode(route, history)
+    reading = reader_of(dialect.name)(route.path, data)
+    if history.completed and not reading.failed:
+        assert reading.text == history.text
+    if history.completed and not history.was_reset:
+        assert not reading.failed
+
+
+@pytest.mark.parametrize(("dialect", "route"), STREAMS, ids=label)
+@given(history=histories(), cut=st.integers(0, 60))
+def test_a_stream_that_cannot_go_on_says_so_and_is_over(
+    dialect: Dialect, route: Route[Any], history: History, cut: int
+) -> None:
+    encoder = encoder_of(route)
+    data = encoder.opened(history.started)
+    for entry in history.entries[: min(cut, len(history.entries) - 1)]:
+        data += encoder.entry(entry)
+    if encoder.closed:
+        return
+    data += encoder.failed(errors.Unavailable("The server is stopping.", internal=INTERNAL))
+    assert encoder.closed
+    reading = reader_of(dialect.name)(route.path, data)
+    assert (reading.ended, reading.failed, reading.left_open) == (True, True, ())
+    assert INTERNAL.encode() not in data
+    assert encoder.entry(history.entries[-1]) == b""
+
+
+@pytest.mark.parametrize(("dialect", "route"), STREAMS, ids=label)
+@given(history=histories())
+def test_a_life_sign_changes_nothing_for_the_reader(dialect: Dialect, route: Route[Any], history: History) -> None:
+    quiet, _ = encode(route, history)
+    encoder = encoder_of(route)
+    lively = encoder.opened(history.started) + encoder.silence()
+    for entry in history.entries:
+        lively += encoder.entry(entry)
+        if not encoder.closed:
+            lively += encoder.silence()
+    read = reader_of(dialect.name)
+    assert read(route.path, lively) == read(route.path, quiet)
+
+
+# -- waiting callers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dialect", "route"), COLLECTS, ids=label)
+@given(history=histories())
+def test_every_outcome_has_a_reply_and_only_a_run_that_went_wrong_has_an_error(
+    dialect: Dialect, route: Route[Any], history: History
+) -> None:
+    assert route.collect is not None
+    reply = route.collect(history.outcome, request(route))
+    assert 200 <= reply.status < 600
+    if history.completed:
+        assert reply.status < 300
+
+
+@pytest.mark.parametrize(("dialect", "route"), COLLECTS, ids=label)
+@given(history=histories(), end=ends())
+def test_every_kind_of_end_is_answered(dialect: Dialect, route: Route[Any], history: History, end: Any) -> None:
+    assert route.collect is not None
+    outcome = history.outcome
+    reply = route.collect(
+        type(outcome)(outcome.started, end, outcome.text, outcome.replies, outcome.calls, outcome.usage), request(route)
+    )
+    assert 200 <= reply.status < 600
+
+
+# -- requests ------------------------------------------------------------------------------------------------------
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
+)
+bodies = st.one_of(
+    st.binary(max_size=200),
+    st.text(max_size=60).map(str.encode),
+    st.sampled_from(
+        [b"", b"[" * 5000, b'{"a":' * 3000, b'{"a":"\\ud800"}', b'"\xff"', b"\x1f\x8b\x08", b"1" * 6000, b"NaN"]
+    ),
+)
+media_types = st.sampled_from(["application/json", "application/json; charset=utf-8", "text/plain", "", "é"])
+
+
+def decode_or_refuse(route: Route[Any], asked: Request) -> None:
+    try:
+        operation = route.decode(asked)
+    except DragomanError as error:
+        assert error.detail  # a refusal says something
+    else:
+        assert isinstance(operation, Operation)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=label)
+@given(data=st.data())
+def test_no_bytes_crash_a_decoder(dialect: Dialect, data: st.DataObject) -> None:
+    route = data.draw(st.sampled_from(dialect.routes))
+    params = {name: data.draw(st.text(min_size=1, max_size=200)) for name in params_of(route)}
+    query = data.draw(st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3))
+    headers = {"content-type": data.draw(media_types), "x-other": data.draw(st.text(max_size=9))}
+    body = data.draw(bodies)
+    decode_or_refuse(route, request(route, params=params, query=query, headers=headers, body=body))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=label)
+@given(data=st.data())
+def test_no_json_crashes_a_decoder(dialect: Dialect, data: st.DataObject) -> None:
+    """Documented bodies with some members replaced reach further than anything random."""
+    route = data.draw(st.sampled_from([route for route in dialect.routes if route.method != "GET"]))
+    known = [example.body for example in dialect.examples if isinstance(example.body, dict)]
+    body = dict(data.draw(st.sampled_from(known))) if known else {}
+    names = st.sampled_from(sorted(body)) if body else st.text(max_size=9)
+    for _ in range(data.draw(st.integers(0, 2))):
+        body[data.draw(names | st.text(max_size=9))] = data.draw(values)
+    decode_or_refuse(route, request(route, body=json.dumps(data.draw(st.just(body) | values)).encode()))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=label)
+@given(headers=st.dictionaries(st.sampled_from(["authorization", "cookie", "x-api-key"]), st.text(max_size=40)))
+def test_no_header_crashes_the_search_for_a_credential(dialect: Dialect, headers: dict[str, str]) -> None:
+    try:
+        assert dialect.credential(headers)
+    except errors.NotAuthenticated as error:
+        assert error.detail
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_sample_of_every_kind_of_error() -> None:
+    kinds = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, DragomanError)}
+    assert {type(sample) for sample in SAMPLES} == kinds
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=lambda error: f"{type(error).__name__} {error.detail}")
+@pytest.mark.parametrize("dialect", DIALECTS, ids=label)
+def test_every_error_has_a_status_of_its_own_kind_and_leaks_nothing(dialect: Dialect, error: DragomanError) -> None:
+    for asked in (None, *(request(route) for route in dialect.routes)):
+        reply = dialect.fail(error, asked)
+        assert 400 <= reply.status < 600
+        assert INTERNAL.encode() not in reply.body
+        assert all(INTERNAL not in value for _, value in reply.headers)
+        assert all(name == name.lower() and value.isascii() for name, value in reply.headers)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=label)
+def test_an_unexpected_error_says_nothing_of_itself(dialect: Dialect) -> None:
+    assert b"It broke" not in dialect.fail(DragomanError("It broke.", internal=INTERNAL), None).body

@@ -1,0 +1,261 @@
+"""The application over its real parts: order of checks, answers, and what is on every one of them."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from dragoman.access.ports import Project
+from dragoman.core.messages import said
+from dragoman.core.names import ConversationId, ProjectId, Scope
+from dragoman.core.operations import ReadConversation
+from tests.parts import ADMIN, Gate, ScriptedReplies, open_config, text_reply
+from tests.streaming_client import Response
+
+CHAT = "/api/v1/chat"
+STREAM = "/api/v1/chat/stream"
+SECURITY = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+
+
+def ask(text: str = "how is it?", key: str = "k") -> bytes:
+    return json.dumps({"message": text, "session_key": key}).encode()
+
+
+def secured(response: Response) -> bool:
+    return all(response.headers.get(name) == value for name, value in SECURITY.items())
+
+
+async def test_a_blocking_chat_is_answered_whole(stage: Any) -> None:
+    async with stage() as s:
+        answer = await s.client().request("POST", CHAT, body=ask())
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert json.loads(answer.body) == {
+        "response": "It is fine.",
+        "iterations": 1,
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+        "tool_calls_made": [],
+        "session_key": "k",
+    }
+
+
+async def test_the_first_token_comes_before_the_answer_is_whole(stage: Any) -> None:
+    model = ScriptedReplies(text_reply("It is ", "fine."))
+    model.gate = Gate()
+    async with stage(model=model) as s, s.client().stream("POST", STREAM, body=ask()) as answer:
+        await answer.until(b"event: start")
+        model.gate.release()
+        await answer.until(b'"It is "')
+        assert b"fine" not in answer.body
+        model.gate.open()
+        assert (await answer.until(b"event: done")).count(b"event: done") == 1
+        await answer.rest()
+    assert len(model.prompts) == 1
+
+
+async def test_a_reader_that_hangs_up_changes_nothing_for_the_run(stage: Any) -> None:
+    model = ScriptedReplies(text_reply("It is ", "fine."))
+    model.gate = Gate()
+    async with stage(model=model) as s:
+        async with s.client().stream("POST", STREAM, body=ask()) as answer:
+            await answer.until(b"event: start")
+        model.gate.open()
+        await asyncio.wait_for(s.house.runs[0].settled(), 5)
+        view = await s.house.desk.answer(ADMIN, ReadConversation(ConversationId("k")))
+    assert [message.text for message in view.turns[0].answered] == ["It is fine."]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status"),
+    [
+        ("GET", "/health", {}, b"", 200),
+        ("GET", "/ready", {}, b"", 200),
+        ("GET", "/docs", {}, b"", 200),
+        ("GET", "/nothing", {}, b"", 404),
+        ("GET", "/api/v1/nothing", {}, b"", 404),
+        ("PUT", CHAT, {}, b"", 405),
+        ("HEAD", CHAT, {}, b"", 405),
+        ("OPTIONS", CHAT, {}, b"", 405),
+        ("POST", CHAT + "/", {}, b"", 307),
+        ("POST", CHAT, {}, b"{", 400),
+        ("POST", CHAT, {"content-length": "2000000"}, b"", 413),
+        ("POST", CHAT, {"authorization": "Bearer wrong"}, b"{", 401),
+        ("POST", CHAT, {"authorization": "Bearer \xe9"}, b"{}", 401),
+        ("GET", "/api/runs/none", {}, b"", 404),
+        ("GET", "/api/v1/cron", {}, b"", 501),
+    ],
+)
+async def test_every_answer_carries_the_security_headers_and_a_request_id(
+    stage: Any, method: str, path: str, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    async with stage() as s:
+        answer = await s.client().request(method, path, headers=headers, body=body)
+    assert answer.status == status
+    assert len(answer.headers["x-request-id"]) == 12
+    if path != "/docs":
+        assert secured(answer)
+
+
+@pytest.mark.parametrize(
+    ("given", "echoed"), [("abc-1", True), ("a b", False), ("x" * 128, True), ("x" * 129, False), ("é", False)]
+)
+async def test_a_request_id_is_echoed_if_it_is_harmless(stage: Any, given: str, echoed: bool) -> None:
+    async with stage() as s:
+        answer = await s.client().request("GET", "/health", headers={"x-request-id": given})
+    assert (answer.headers["x-request-id"] == given) is echoed
+
+
+async def test_the_limit_per_address_wins_over_the_credential(stage: Any) -> None:
+    async with stage(config=open_config(per_ip_rpm=3, per_credential_rpm=60)) as s:
+        refused = [(await s.anonymous().request("POST", CHAT, body=b"{")).status for _ in range(4)]
+        last = await s.client().request("POST", CHAT, body=ask())
+        elsewhere = await s.client(peer="203.0.113.1").request("POST", CHAT, body=ask())
+        health = await s.anonymous().request("GET", "/health")
+        s.clock.move(float(last.headers["retry-after"]))
+        again = await s.client().request("POST", CHAT, body=ask())
+    assert refused == [401, 401, 401, 429]
+    assert (last.status, json.loads(last.body)) == (429, {"detail": "Rate limit exceeded"})
+    assert (last.headers["x-ratelimit-remaining"], last.headers["x-ratelimit-limit"]) == ("0", "3")
+    assert 1 <= int(last.headers["retry-after"]) <= 60
+    assert (elsewhere.status, health.status, again.status) == (200, 200, 200)
+
+
+async def test_a_body_of_the_wrong_shape_counts_for_the_address_and_not_for_the_credential(stage: Any) -> None:
+    async with stage(config=open_config(per_ip_rpm=60, per_credential_rpm=2)) as s:
+        statuses = [
+            (await s.client().request("POST", CHAT, body=body)).status
+            for body in (b"{", b"[]", ask(), b"{", ask(), ask())
+        ]
+    assert statuses == [400, 400, 200, 400, 200, 429]
+
+
+async def test_a_chunked_upload_cannot_get_past_the_body_limit(stage: Any) -> None:
+    async with stage() as s:
+        answer = await s.client().request("POST", CHAT, body=[b"x" * 600_000, b"x" * 600_000])
+    assert (answer.status, json.loads(answer.body)) == (413, {"detail": "Request body too large (max 1048576 bytes)"})
+    assert answer.headers["connection"] == "close" and secured(answer)
+
+
+async def test_while_draining_new_requests_are_told_to_come_back_and_live_ones_finish(stage: Any) -> None:
+    model = ScriptedReplies(text_reply("done"))
+    model.gate = Gate()
+    async with stage(model=model) as s, s.client().stream("POST", STREAM, body=ask()) as answer:
+        await answer.until(b"event: start")
+        s.house.app.draining = True
+        refused = await s.client().request("POST", CHAT, body=ask())
+        ready = await s.anonymous().request("GET", "/ready")
+        alive = await s.anonymous().request("GET", "/health")
+        model.gate.open()
+        await answer.until(b"event: done")
+    assert (refused.status, ready.status, alive.status) == (503, 503, 200)
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+async def test_metrics_are_open_to_loopback_only(stage: Any) -> None:
+    async with stage() as s:
+        await s.client().request("POST", CHAT, body=ask())
+        near = await s.anonymous().request("GET", "/metrics")
+        far = await s.anonymous(peer="203.0.113.9").request("GET", "/metrics")
+        through_proxy = await s.anonymous().request("GET", "/metrics", headers={"x-forwarded-for": "127.0.0.1"})
+        with_scope = await s.client(peer="203.0.113.9").request("GET", "/metrics")
+    assert (near.status, far.status, through_proxy.status, with_scope.status) == (200, 401, 401, 200)
+    assert b"dragoman_runs_total 1.0" in near.body
+    assert b'dragoman_http_requests_total{dialect="grip",route="POST /api/v1/chat",status="200"} 1.0' in near.body
+
+
+async def test_a_run_can_be_read_and_cancelled_by_its_id(stage: Any) -> None:
+    model = ScriptedReplies(text_reply("never"))
+    model.gate = Gate()
+    async with stage(model=model) as s, s.client().stream("POST", STREAM, body=ask()) as answer:
+        await answer.until(b"event: start")
+        info = await s.store.get(ADMIN.project, ConversationId("k"))
+        cancelled = await s.client().request("POST", f"/api/runs/{info.live_run}/cancel")
+        again = await s.client().request("POST", f"/api/runs/{info.live_run}/cancel")
+        timeline = await s.client().request("GET", f"/api/runs/{info.live_run}")
+        rest = await answer.rest()
+    assert [(r.status, json.loads(r.body)["status"]) for r in (cancelled, again)] == [(202, "cancelled")] * 2
+    kinds = [entry["event"]["kind"] for entry in json.loads(timeline.body)["entries"]]
+    assert kinds == ["turn_received", "run_claimed", "run_cancelled"]
+    assert rest.endswith(b'event: error\ndata: {"detail": "Agent execution failed"}\n\n')
+    assert model.closed == 1
+
+
+async def test_turns_on_one_conversation_wait_for_each_other_and_see_each_other(stage: Any) -> None:
+    model = ScriptedReplies(text_reply("a"))
+    async with stage(model=model) as s:
+        answers = await asyncio.gather(*(s.client().request("POST", CHAT, body=ask(f"m{n}")) for n in range(5)))
+        view = await s.house.desk.answer(ADMIN, ReadConversation(ConversationId("k")))
+    assert [answer.status for answer in answers] == [200] * 5
+    asked = [turn.asked[0] for turn in view.turns]
+    assert [prompt.messages[-1] for prompt in model.prompts] == asked
+    for earlier, prompt in enumerate(model.prompts):
+        users = [message for message in prompt.messages if message.role == "user"]
+        assert users == asked[: earlier + 1]
+
+
+async def test_a_full_queue_refuses_and_drops_nothing(stage: Any) -> None:
+    model = ScriptedReplies(text_reply("a"))
+    model.gate = Gate()
+    async with stage(model=model, config=open_config(queue_per_conversation=2)) as s:
+        calls = [asyncio.create_task(s.client().request("POST", CHAT, body=ask(f"m{n}"))) for n in range(4)]
+        done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        refused = done.pop().result()
+        model.gate.open()
+        statuses = sorted([(await call).status for call in calls])
+    assert refused.status == 429 and "retry-after" in refused.headers
+    assert statuses == [200, 200, 200, 429]
+
+
+async def test_a_conversation_deleted_while_it_is_answered_does_not_come_back(stage: Any) -> None:
+    model = ScriptedReplies(text_reply("late"))
+    model.gate = Gate()
+    async with stage(model=model) as s, s.client().stream("POST", STREAM, body=ask()) as answer:
+        await answer.until(b"event: start")
+        deleted = await s.client().request("DELETE", "/api/v1/sessions/k")
+        model.gate.open()
+        rest = await answer.rest()
+        listed = await s.client().request("GET", "/api/v1/sessions")
+    assert deleted.status == 200
+    assert rest.endswith(b'event: error\ndata: {"detail": "Agent execution failed"}\n\n')
+    assert json.loads(listed.body) == {"sessions": [], "count": 0}
+
+
+async def test_readers_of_one_conversation_are_bounded(stage: Any) -> None:
+    model = ScriptedReplies(text_reply("a"))
+    model.gate = Gate()
+    config = open_config(readers_per_conversation=1)
+    async with stage(model=model, config=config) as s, s.client().stream("POST", STREAM, body=ask()) as answer:
+        await answer.until(b"event: start")
+        refused = await s.client().request("POST", STREAM, body=ask())
+        model.gate.open()
+        await answer.rest()
+    assert refused.status == 429
+
+
+async def test_a_credential_without_the_scope_is_refused(stage: Any) -> None:
+    async with stage() as s:
+        minted = await s.house.mint.create("reader", ADMIN.project, scopes=(Scope.CHAT_READ,))
+        answer = await s.anonymous().request(
+            "POST", CHAT, body=ask(), headers={"authorization": f"Bearer {minted.text}"}
+        )
+    assert (answer.status, json.loads(answer.body)) == (403, {"detail": "This credential lacks the scope chat:run."})
+
+
+async def test_projects_do_not_see_each_other(stage: Any) -> None:
+    async with stage() as s:
+        await s.client().request("POST", CHAT, body=ask())
+        await s.store.put_project(Project(ProjectId("other"), "other", 0.0))
+        minted = await s.house.mint.create("o", ProjectId("other"))
+        other = {"authorization": f"Bearer {minted.text}"}
+        read = await s.anonymous().request("GET", "/api/v1/sessions/k", headers=other)
+        listed = await s.anonymous().request("GET", "/api/v1/sessions", headers=other)
+        again = await s.anonymous().request("POST", CHAT, body=ask("mine"), headers=other)
+    assert (read.status, json.loads(listed.body), again.status) == (404, {"sessions": [], "count": 0}, 200)
+    assert s.model.prompts[-1].messages[-1] == said("user", "mine")
+    assert all("how is it?" not in message.text for message in s.model.prompts[-1].messages)

@@ -1,0 +1,167 @@
+"""What no single key shows: names, circles, addresses, kinds."""
+
+from pathlib import Path
+
+import pytest
+
+from dragoman.server.config_checks import check, complete, installed_dialects
+from dragoman.server.config_reading import Faults
+from dragoman.server.config_shapes import (
+    AgentTable,
+    Config,
+    ConnectionTable,
+    Defaults,
+    DialectTable,
+    OfflineModel,
+    OpenAIModel,
+    ScriptedModel,
+    Server,
+    StoreTable,
+    Workspace,
+)
+
+FOLDER = Path("/etc/dragoman")
+
+
+def faults_of(config: Config) -> list[str]:
+    faults = Faults()
+    check(complete(config, folder=FOLDER), faults)
+    return list(faults)
+
+
+def openai(*fallback: str, url: str = "http://127.0.0.1/v1", name: str = "m") -> OpenAIModel:
+    return OpenAIModel(url=url, model_name=name, fallback=fallback)
+
+
+def test_nothing_configured_is_completed_to_something_that_works():
+    config = complete(Config(), folder=FOLDER)
+
+    assert config == Config(
+        models={"offline": OfflineModel()},
+        agents={"assistant": AgentTable()},
+        defaults=Defaults("default", "offline", "assistant"),
+    )
+    assert faults_of(Config()) == []
+
+
+@pytest.mark.parametrize(
+    ("models", "default"),
+    [
+        ({"main": openai()}, "main"),
+        ({"small": openai()}, "small"),
+        ({"small": openai(), "main": openai()}, "main"),
+    ],
+)
+def test_the_default_model_is_main_or_the_only_one(models: dict[str, OpenAIModel], default: str):
+    assert complete(Config(models=dict(models)), folder=FOLDER).defaults.model == default
+
+
+def test_of_several_models_or_agents_one_must_be_named():
+    config = Config(models={"a": openai(), "b": openai()}, agents={"x": AgentTable(), "y": AgentTable()})
+
+    assert faults_of(config) == [
+        "defaults.model: is not set, and there are several: a, b",
+        "defaults.agent: is not set, and there are several: x, y",
+    ]
+
+
+def test_a_script_lies_beside_the_config_file():
+    config = complete(Config(models={"main": ScriptedModel("scripts/a.toml")}), folder=FOLDER)
+    assert config.models["main"] == ScriptedModel("/etc/dragoman/scripts/a.toml")
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        (
+            Config(defaults=Defaults(model="offlin")),
+            'defaults.model: there is no model "offlin"; did you mean "offline"?',
+        ),
+        (
+            Config(defaults=Defaults(agent="x")),
+            'defaults.agent: there is no agent "x"; known are: assistant',
+        ),
+        (
+            Config(defaults=Defaults(project="a/b")),
+            "defaults.project: \"a/b\" cannot be a project's id: use a UUID or 1 to 64 letters, digits, - and _,"
+            " beginning and ending with a letter or digit.",
+        ),
+        (
+            Config(server=Server(listen="8080")),
+            'server.listen: "8080" is not an address; write HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080',
+        ),
+        (
+            Config(server=Server(trusted_proxies=("10.0.0.0/8", "proxy"))),
+            'server.trusted_proxies: "proxy" is neither an address nor a network such as 10.0.0.0/8',
+        ),
+        (
+            Config(store=StoreTable("postgresql://db/x")),
+            'store.url: PostgreSQL is not part of this version; use "sqlite:dragoman.db"',
+        ),
+        (Config(store=StoreTable("sqlite:")), 'store.url: "sqlite:" is not a store; write "sqlite:dragoman.db"'),
+        (Config(store=StoreTable("a.db")), 'store.url: "a.db" is not a store; write "sqlite:dragoman.db"'),
+        (Config(workspace=Workspace("")), 'workspace.root: must name a folder; the default is "workspace"'),
+        (Config(models={"main": openai("other")}), 'models.main.fallback: there is no model "other"; known are: main'),
+        (Config(models={"main": openai(name="")}), "models.main.name: must say what the server calls the model"),
+        (
+            Config(models={"main": openai(url="localhost:80")}),
+            'models.main.url: "localhost:80" is not a URL that begins with http:// or https://',
+        ),
+        (Config(models={"main": openai(url="http://[x")}), 'models.main.url: "http://[x" is not a URL'),
+        (
+            Config(models={"main": openai(url="http://u:p@h/v1")}),
+            "models.main.url: must not hold a password; put it into `key` or `headers` as ${NAME}",
+        ),
+        (
+            Config(models={"main": openai(url="http://h/v1?x=1")}),
+            "models.main.url: must end with its path: no ? and no #",
+        ),
+        (Config(models={"main": ScriptedModel("no.toml")}), "models.main.file: there is no file /etc/dragoman/no.toml"),
+        (Config(agents={"a": AgentTable(model="big")}), 'agents.a.model: there is no model "big"; known are: offline'),
+        (
+            Config(connections={"c": ConnectionTable("promethus", "http://h")}),
+            'connections.c.kind: there is no kind "promethus"; did you mean "prometheus"?',
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", "http://h")}),
+            'connections.c.kind: kind "mcp" is not part of this version; known are: prometheus, elasticsearch',
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_named(config: Config, fault: str):
+    assert faults_of(config) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("models", "faults"),
+    [
+        ({"main": openai("main")}, ["models.main.fallback: goes in a circle: main -> main"]),
+        (
+            {"main": openai("b"), "b": openai("c"), "c": openai("b")},
+            ["models.b.fallback: goes in a circle: b -> c -> b"],
+        ),
+        ({"main": openai("b", "c"), "b": openai("c"), "c": openai()}, []),
+    ],
+)
+def test_fallbacks_that_go_in_a_circle_are_named_once(models: dict[str, OpenAIModel], faults: list[str]):
+    assert faults_of(Config(models=dict(models))) == faults
+
+
+def test_a_dialect_that_is_not_installed_is_said_to_be_of_another_version_or_unknown():
+    known = ", ".join(installed_dialects())
+    assert "grip" in installed_dialects()
+
+    assert faults_of(Config(server=Server(dialects=("grp",)))) == [
+        'server.dialects: there is no dialect "grp"; did you mean "grip"?'
+    ]
+    assert faults_of(Config(dialects={"grip": DialectTable(), "zzz": DialectTable()})) == [
+        f'dialects.zzz: there is no dialect "zzz"; known are: {known}'
+    ]
+
+
+def test_a_system_whose_dialect_is_not_installed_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dragoman.server.config_checks.installed_dialects", lambda: ("grip",))
+
+    assert faults_of(Config(server=Server(dialects=("rowboat", "grip")))) == [
+        "server.dialects: the dialect rowboat (Rowboat) is not part of this version; installed are: grip"
+    ]
