@@ -55,7 +55,7 @@ crash: $(DEV) ## kill the server again and again and count what was lost (1 min)
 e2e: $(DEV) ## a real server and the clients people use (1 min)
 	$(PYTEST) -rs tests/e2e $(PYTEST_ARGS)
 
-bench: $(DEV) ## speed and size against a bare relay on this machine (3 min)
+bench: $(DEV) ## speed and size against a bare relay on this machine (4 min)
 	@$(BIN)/python -m bench
 
 docs: $(DEV) ## links resolve, decisions are indexed, snippets run (2 s)

@@ -202,7 +202,11 @@ def start_dragoman(
     )
     arguments = ["-m", "dragoman", "--home", str(home), "--config", str(config), "serve", "--listen", "127.0.0.1:0"]
     process = Process(arguments, scratch / f"{name}.log")
-    credential = (home / "admin-credential").read_text().strip()
+    try:
+        credential = (home / "admin-credential").read_text().strip()
+    except OSError as error:
+        process.stop()
+        raise Failed(f"{name} listens but made no first credential: {error}") from error
     return Target(name, process.url, process.pid, credential=credential, process=process)
 
 

@@ -187,7 +187,15 @@ def test_every_exception_has_a_reason() -> None:
 # The forbidden texts are put together here from pieces, so that this file may be checked like all others.
 MACHINE_PATH = re.compile(r"(?<![\w.~$}/-])/(?:" + "wo" + r"rk|ro" + r"ot|ho" + r"me/\w+)(?![\w-])")
 PACKAGE_INDEX = re.compile(
-    "|".join(("pypi" + r"\.org", "python" + "hosted", "registry" + r"\.npm", "--index" + "-url", "--find" + "-links"))
+    "|".join(
+        (
+            "pypi" + r"\.org",
+            "python" + "hosted",
+            "registry" + r"\.npm",
+            r"--index" + r"-url[ =]\S*/",
+            r"--find" + r"-links[ =]\S*/",
+        )
+    )
 )
 LOCAL_FILE_URL = re.compile("file:" + "///(?!etc/)")  # what lies in /etc is the customary loot in tests of attacks
 

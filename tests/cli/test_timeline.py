@@ -25,7 +25,7 @@ def test_a_run_with_a_tool_is_drawn_to_scale():
             (0.716, ev.ReplyFinished("I look", (CALL,), Usage(812, 34))),
             (0.717, ev.ToolStarted(CALL)),
             (0.758, ev.ToolReturned(CALL.id, "2 series", duration_ms=41)),
-            (0.759, ev.ReplyStarted("a", "main")),
+            (0.759, ev.ReplyStarted("a", "")),
             (1.86, ev.ReplyFinished("Two.", (), Usage(853, 62))),
             (1.861, ev.RunCompleted(Usage(1665, 96))),
         )
@@ -36,7 +36,7 @@ def test_a_run_with_a_tool_is_drawn_to_scale():
         "   0.004 claimed     epoch 1",
         "   0.006 ├ model     ░░███████  710 ms  main  first text 180 ms  812/34",
         '   0.717 ├ tool      █  41 ms  query_prometheus {"expr": "up"}  ok',
-        "   0.759 └ model     ██████████████  1.1 s  main  853/62",
+        "   0.759 └ model     ██████████████  1.1 s  853/62",
         "   1.861 completed   1665 in / 96 out tokens",
     ]
 

@@ -149,12 +149,14 @@ class Line:
         async def take() -> None:
             await self._turn(opened, question, report, stop)
 
-        future = asyncio.run_coroutine_threadsafe(take(), loop)
+        future: Future[None] | None = None
         try:
             try:
+                future = asyncio.run_coroutine_threadsafe(take(), loop)
                 future.result()
             except KeyboardInterrupt:
                 loop.call_soon_threadsafe(stop.set)
-                future.result()
+                if future is not None:
+                    future.result()
         except BaseExceptionGroup as group:
             raise unwrapped(group) from group

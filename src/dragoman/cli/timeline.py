@@ -92,8 +92,9 @@ class Timeline:
         if bar is None:
             return
         bar.ended_at = at
-        first = f"first text {fine(bar.first_at - bar.began_at)}  " if bar.first_at is not None else ""
-        bar.said = f"{bar.said}  {first}{event.usage.prompt_tokens}/{event.usage.completion_tokens}"
+        first = f"first text {fine(bar.first_at - bar.began_at)}" if bar.first_at is not None else ""
+        tokens = f"{event.usage.prompt_tokens}/{event.usage.completion_tokens}"
+        bar.said = "  ".join(part for part in (bar.said, first, tokens) if part)
         self._reply = None
 
     def _finish_tool(self, event: ev.ToolReturned, at: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from msgspec import Struct
 
 from dragoman.core.agents import JsonSchema
-from dragoman.models.offline_reading import Reading, split_name, stems
+from dragoman.models.offline_reading import Reading, split_name
 from dragoman.models.offline_things import Parameter, Taking, thing_for
 
 PARAMETERS_MAX = 40
@@ -35,11 +35,10 @@ def fill(parameters: JsonSchema, reading: Reading) -> Filled:
         value = _value(name, properties[name], taking, required=name in required)
         if value is not None:
             arguments[name] = value
-    used = {stem for value in arguments.values() if isinstance(value, str) for stem in stems(split_name(value))}
     return Filled(
         {name: arguments[name] for name in properties if name in arguments},
         tuple(name for name in required if name not in arguments),
-        frozenset(used),
+        frozenset(taking.used),
     )
 
 
@@ -69,8 +68,8 @@ def _value(name: str, schema: JsonSchema, taking: Taking, *, required: bool) -> 
     types = _types(schema)
     words = frozenset(split_name(name).lower().split())
     if "boolean" in types:
-        return _flag(name, words, text)
-    said = _said_outright(name, text)
+        return _flag(name, words, taking)
+    said = _said_outright(name, taking)
     choices = [each for each in _list(schema.get("enum")) if isinstance(each, str)]
     if choices:
         return next(
@@ -79,7 +78,7 @@ def _value(name: str, schema: JsonSchema, taking: Taking, *, required: bool) -> 
     if "string" in types:
         about = str(schema.get("description") or "").lower()
         return said or thing_for(Parameter(name, words, about), taking, required=required)
-    return _number(words, said, text) if types & {"integer", "number"} else None
+    return _number(words, said, taking) if types & {"integer", "number"} else None
 
 
 def _spelled(name: str) -> str:
@@ -87,9 +86,9 @@ def _spelled(name: str) -> str:
     return r"[ _-]?".join(map(re.escape, split_name(name).split()))
 
 
-def _said_outright(name: str, text: str) -> str | None:
+def _said_outright(name: str, taking: Taking) -> str | None:
     """The value of `name=value` or `name: value`."""
-    found = re.search(rf"\b{_spelled(name)}\s*[=:]\s*(?:\"([^\"]*)\"|'([^']*)'|(\S+))", text, re.IGNORECASE)
+    found = taking.search(re.compile(rf"\b{_spelled(name)}\s*[=:]\s*(?:\"([^\"]*)\"|'([^']*)'|(\S+))", re.IGNORECASE))
     return next((group for group in found.groups() if group is not None), None) if found else None
 
 
@@ -116,21 +115,21 @@ _COUNT = re.compile(
 _FROM_LINE = re.compile(r"\b(?:from|starting at|after|line)\s+(?:line\s+)?(\d{1,9})\b", re.IGNORECASE)
 
 
-def _flag(name: str, words: frozenset[str], text: str) -> bool | None:
+def _flag(name: str, words: frozenset[str], taking: Taking) -> bool | None:
     """True if the text asks for it. Nobody says what they do not want: else the tool's default stands."""
     pattern = next((pattern for known, pattern in _FLAGS if known & words), None)
     if pattern is None:
         pattern = re.compile(rf"\b{_spelled(name)}\b", re.IGNORECASE)
-    return True if pattern.search(text) else None
+    return True if taking.search(pattern) else None
 
 
-def _number(words: frozenset[str], said: str | None, text: str) -> int | None:
+def _number(words: frozenset[str], said: str | None, taking: Taking) -> int | None:
     if said is not None:
         return int(said) if re.fullmatch(r"\d{1,9}", said) else None
     if words & {"limit", "count", "max", "top"}:
-        found = _COUNT.search(text)
+        found = taking.search(_COUNT)
     elif words & {"offset", "line"}:
-        found = _FROM_LINE.search(text)
+        found = taking.search(_FROM_LINE)
     else:
         found = None
     return next(int(group) for group in found.groups() if group) if found else None

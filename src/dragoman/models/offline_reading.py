@@ -20,9 +20,9 @@ _STOP_WORDS = frozenset(
         "a an the of in is are was were be been am i me my we us our you your it its this that these those they them "
         "he she please can could would should will shall may might must do does did have has had there here what "
         "whats which who whose whom how why when many much all any some every each and or but not no nor so if then "
-        "than to for from with without at on by as into about over under up out off again just only also too very "
-        "right now current currently today tell give want need let lets like get know thing things anything something "
-        "everything s t re ve ll d m"
+        "than to for from with without within inside at on by as into about over under up out off again just only "
+        "also too very right now current currently today tell give want need let lets like get know thing things "
+        "anything something everything available exist exists name names s t re ve ll d m"
     ).split()
 )
 """Words that choose no tool. `up` is one: a person who means the metric says more."""
@@ -72,7 +72,9 @@ _FOLDERS = (
     re.compile(r"(?<![\w.])((?:[\w.-]+/)+[\w.-]*)"),
 )
 _LANGUAGE = re.compile(
-    rf"\b({'|'.join(_GLOBS)})\s+(?:source\s+)?(?:files?|scripts?|modules?|documents?)\b", re.IGNORECASE
+    rf"\b({'|'.join(_GLOBS)})\s+(?:source\s+)?(?:files?|scripts?|modules?|documents?)\b"
+    rf"|\bfiles?\s+(?:are|is|in|of type)\s+({'|'.join(_GLOBS)})\b",
+    re.IGNORECASE,
 )
 _NAME = re.compile(r"\b(?:[A-Za-z]+_\w+|[a-z]+[A-Z]\w*|[A-Z][a-z]+[A-Z]\w*)\b")
 """An identifier: snake_case, camelCase or PascalCase."""
@@ -83,7 +85,10 @@ _PROMQL_CALL = (
     r"resets|absent|abs|ceil|floor|round|sort|sort_desc|scalar|vector|time|histogram_quantile|predict_linear|label_replace|"
     r"(?:avg|min|max|sum|count|last)_over_time)\s*(?:(?:by|without)\s*\([^()]*\)\s*)?\("
 )
-_PROMQL = re.compile(rf"\b{_PROMQL_CALL}|\b[a-zA-Z_:][\w:]*\s?\{{[^{{}}]*\}}|\b[a-zA-Z_:][\w:]*\[\d+[smhdwy]\]")
+_PROMQL = re.compile(
+    rf"\b{_PROMQL_CALL}|\b[a-zA-Z_:][\w:]*\s?\{{[^{{}}]*\}}|\b[a-zA-Z_:][\w:]*\[\d+[smhdwy]\]"
+    r"|\b[a-z][a-z0-9]*(?:_[A-Za-z0-9]+)*_(?:total|seconds|bytes|bucket|ratio|info)\b"
+)
 _PROMQL_MORE = re.compile(
     r"\s*(?:by|without)\s*\([^()]*\)|\s*\[\d+[smhdwy](?::\d*[smhdwy]?)?\]|\s*offset\s+\d+[smhdwy]"
     rf"|\s*(?:==|!=|>=|<=|[-+*/%^<>])\s*(?:bool\s+)?(?:\d+(?:\.\d+)?|{_PROMQL_CALL}|[a-zA-Z_:][\w:]*(?:\{{[^{{}}]*\}})?)"
@@ -102,6 +107,17 @@ class Reading(Struct, frozen=True):
     quoted: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
+    def markers_of(self, part: str) -> list[str]:
+        """The markers of the things that a part of the text holds."""
+        things = (
+            (FILE, self.files),
+            (GLOB, self.globs),
+            (PROMQL, self.expressions),
+            (QUOTED, self.quoted),
+            (NAME, self.names),
+        )
+        return [marker for marker, found in things if any(thing in part for thing in found)]
+
 
 def read(text: str) -> Reading:
     """Read what a person wrote, or an example of it."""
@@ -110,10 +126,10 @@ def read(text: str) -> Reading:
     expressions, rest = _take_expressions(rest)
     quoted, rest = _take(_QUOTED, rest)
     globs, rest = _take(_GLOB, rest)
-    languages = tuple(dict.fromkeys(_GLOBS[found.lower()] for found in _LANGUAGE.findall(rest)))
+    languages = (_GLOBS[(found[1] or found[2]).lower()] for found in _LANGUAGE.finditer(rest))
     files, rest = _take(_FILE, rest)
     extensions, rest = _take(_EXTENSION, rest)
-    globs = (*globs, *languages, *(f"*{extension}" for extension in extensions))
+    globs = tuple(dict.fromkeys((*globs, *languages, *(f"*{extension}" for extension in extensions))))
     folders = tuple(dict.fromkeys(_folders(rest)))
     names = tuple(dict.fromkeys(name for name in _NAME.findall(rest) if name.lower() not in _BRANDS))
     markers = [

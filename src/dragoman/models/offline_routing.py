@@ -18,7 +18,7 @@ from dragoman.models.offline_reading import Reading, read, split_name, stem, ste
 COVERED_MIN = 0.5
 """A tool that knows no more than this share of the words is not meant."""
 
-CANDIDATES_MAX = 4
+CANDIDATES_MAX = 8
 """So many of the best-scored tools are tried with the arguments that the text gives them."""
 
 NAME_WEIGHT, KEYWORD_WEIGHT, EXAMPLE_WEIGHT, DESCRIPTION_WEIGHT = 3.0, 2.0, 1.0, 0.5
@@ -30,7 +30,11 @@ LENGTH_SHARE = 0.3
 
 SYNONYM_WEIGHT = 0.7
 
-MISSING_SHARE = 0.6
+ACTION_WEIGHT = 0.5
+"""Of a word that says what to do, among those that tell whether a tool is meant: anything can be listed or shown."""
+
+
+MISSING_SHARE = 0.7
 """What is left of the score of a tool that the text gives too little for."""
 
 _SYNONYMS: dict[str, frozenset[str]] = {}
@@ -41,7 +45,7 @@ for _group in (
     "workspace codebase repository repo project code application app folder",
     "folder directory dir",
     "find locate where",
-    "read open cat print view display show content contents see explain",
+    "read open cat print view display show content contents see explain describe details head",
     "search grep look mention contain occurrence scan match",
     "write create make save generate new add",
     "edit change replace modify update fix rename refactor correct",
@@ -60,6 +64,15 @@ for _group in (
         _SYNONYMS[_stem] = _SYNONYMS.get(_stem, frozenset()) | _stems - {_stem}
 
 
+_ACTIONS = frozenset(
+    map(
+        stem,
+        "list show display print read open view see cat head find locate where search look write make create save edit "
+        "change fix explain describe summarize query run check count compare inside tell name".split(),
+    )
+)
+
+
 class Choice(Struct, frozen=True):
     """A tool and what the text gives for its arguments."""
 
@@ -69,6 +82,8 @@ class Choice(Struct, frozen=True):
 
 class _Document(Struct, frozen=True):
     weights: dict[str, float]
+    meant: frozenset[str]
+    """Words that people use for the tool, rather than words about it. The whole, if nobody gave any."""
     length: float
 
 
@@ -94,11 +109,17 @@ class Index:
             tool = self._tools[at]
             filled = fill(tool.parameters, reading)
             covered = self._covered(reading.words, self._documents[at], filled.used)
-            score *= covered * (MISSING_SHARE if filled.missing else 1.0)
-            guessed = len(filled.missing) > 1 and not filled.arguments.keys() & tool.parameters["required"]
-            if covered > COVERED_MIN and score > best_score and not guessed:
+            score *= covered * covered * (MISSING_SHARE if filled.missing else 1.0)
+            if covered > COVERED_MIN and score > best_score and not self._is_chance(tool, filled, reading, at):
                 best, best_score = Choice(tool, filled), score
         return best
+
+    def _is_chance(self, tool: ToolSpec, filled: Filled, reading: Reading, at: int) -> bool:
+        """Whether nothing but words of its description speaks for a tool, or it would have to guess all it needs."""
+        if len(filled.missing) > 1 and not filled.arguments.keys() & set(tool.parameters.get("required") or ()):
+            return True
+        document = self._documents[at]
+        return not any(_found(word, document)[0] in document.meant for word in reading.words)
 
     def _score(self, words: Iterable[str], document: _Document) -> float:
         scale = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * document.length / self._length)
@@ -113,14 +134,17 @@ class Index:
         return score
 
     def _covered(self, words: Sequence[str], document: _Document, used: frozenset[str]) -> float:
-        if not words:
-            return 0.0
-        shares = (
-            1.0 if word in used else SYNONYM_WEIGHT if found != word else 1.0 if weight else 0.0
-            for word in words
-            for found, weight in (_found(word, document),)
-        )
-        return sum(shares) / len(words)
+        """The share of the words that the tool knows or uses: what a text is about counts more than what to do."""
+        known = whole = 0.0
+        for word in words:
+            worth = ACTION_WEIGHT if word in _ACTIONS else 1.0
+            whole += worth
+            found, weight = _found(word, document)
+            if word in used or (found == word and weight):
+                known += worth
+            elif weight:
+                known += worth * SYNONYM_WEIGHT
+        return known / whole if whole else 0.0
 
 
 def _found(word: str, document: _Document) -> tuple[str, float]:
@@ -135,13 +159,16 @@ def _found(word: str, document: _Document) -> tuple[str, float]:
 
 def _document(tool: ToolSpec) -> _Document:
     weights: defaultdict[str, float] = defaultdict(float)
+    meant: set[str] = set()
     for weight, words in (
         (NAME_WEIGHT, stems(split_name(tool.name))),
         (KEYWORD_WEIGHT, [word for keyword in tool.keywords for word in stems(keyword)]),
-        (DESCRIPTION_WEIGHT, stems(tool.description)),
         *((EXAMPLE_WEIGHT, list(read(example).words)) for example in tool.examples),
+        (DESCRIPTION_WEIGHT, stems(tool.description)),
     ):
         for word in words:
             if not word.isdigit():  # numbers in a description are limits, not subjects
                 weights[word] += weight
-    return _Document(dict(weights), sum(weights.values()))
+        if weight > DESCRIPTION_WEIGHT or not tool.examples:
+            meant.update(words)
+    return _Document(dict(weights), frozenset(meant), sum(weights.values()))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from dragoman.models.offline_reading import Reading, stems
+from dragoman.models.offline_reading import Reading, split_name, stems
 
 
 class Parameter(Struct, frozen=True):
@@ -20,17 +20,34 @@ class Parameter(Struct, frozen=True):
 
 
 class Taking:
-    """Hands out each thing in a text once: a file's name is not also the folder to look in."""
+    """Hands out each thing in a text once: a file's name is not also the folder to look in.
+
+    `used` gathers the stems of words, and the markers of things, that became part of a value.
+    """
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
+        self.used: set[str] = set()
         self._taken: set[str] = set()
 
     def first(self, things: Iterable[str]) -> str | None:
         thing = next((each for each in things if each not in self._taken), None)
         if thing is not None:
             self._taken.add(thing)
+            self.use(thing)
         return thing
+
+    def use(self, part: str) -> None:
+        """A part of the text was understood."""
+        self.used.update(stems(split_name(part)))
+        self.used.update(self.reading.markers_of(part))
+
+    def search(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """Where a pattern matches; what it matches counts as understood."""
+        found = pattern.search(self.reading.text)
+        if found is not None:
+            self.use(found[0])
+        return found
 
 
 def thing_for(parameter: Parameter, taking: Taking, *, required: bool) -> str | None:
@@ -58,6 +75,9 @@ def _group(pattern: re.Pattern[str], text: str) -> list[str]:
 _CALLED = _pattern(r"\b(?:called|named)\s+([\w.-]*\w)")
 
 
+_FILE_CALLED = _pattern(r"\b(?:files?|scripts?|documents?|notes?)\s+(?:called|named)\s+([\w.-]*\w)")
+
+
 def _is_path(parameter: Parameter) -> bool:
     return bool(parameter.words & {"path", "file", "filename", "filepath", "folder", "directory", "dir"})
 
@@ -65,9 +85,9 @@ def _is_path(parameter: Parameter) -> bool:
 def _path(parameter: Parameter, taking: Taking) -> str | None:
     reading = taking.reading
     if parameter.about.startswith(("folder", "directory")) or parameter.words & {"folder", "directory", "dir"}:
-        return taking.first([*reading.folders, *(reading.files if "file" in parameter.about.split() else ())])
+        return taking.first([*reading.folders, *(reading.files if re.search(r"\bfile\b", parameter.about) else ())])
     folder_files = [path for path in reading.folders if "." in path.rpartition("/")[2]]
-    return taking.first([*reading.files, *folder_files, *_group(_CALLED, reading.text)])
+    return taking.first([*reading.files, *folder_files, *_group(_FILE_CALLED, reading.text)])
 
 
 def _is_glob(parameter: Parameter) -> bool:
@@ -78,7 +98,7 @@ def _glob(parameter: Parameter, taking: Taking) -> str | None:
     reading = taking.reading
     if "only" in parameter.about.split():  # narrows another search: what is searched for is not a name
         return taking.first(reading.globs)
-    return taking.first([*reading.globs, *reading.files, *reading.quoted, *_group(_CALLED, reading.text)])
+    return taking.first([*reading.globs, *reading.files, *reading.quoted, *_group(_FILE_CALLED, reading.text)])
 
 
 # -- text ------------------------------------------------------------------------------------------------------------
@@ -89,8 +109,10 @@ _SEARCHED = (
     _pattern(
         r"\b(?:mention(?:s|ing)?|contain(?:s|ing)?|refer(?:s|ring)? to|occurrences? of|includ(?:es|ing)|about)\s+(.+)"
     ),
+    _pattern(r"\b(?:where\s+(?:do|does)\s+(?:we|i|it|they|you)|which\s+files?)\s+(?:use|call|define|import)s?\s+(.+)"),
     _pattern(r"\bwhere\s+(?:is|are)\s+(.+?)\s+(?:used|defined|called|referenced|declared|mentioned)\b"),
 )
+_MARK = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 _ARTICLE = _pattern(
     r"^(?:the\s+|an?\s+|any\s+)?(?:(?:text|word|string|phrase|term|function|class|method|variable|line)s?\s+)?(?=\S)"
 )
@@ -114,8 +136,8 @@ def _text(_: Parameter, taking: Taking) -> str | None:
         for found in _group(pattern, reading.text):
             said = _TAIL.sub("", _ARTICLE.sub("", _WHERE.sub("", found)))
             if said:
-                return said
-    return taking.first(reading.names)
+                return taking.first([said])
+    return taking.first([*reading.names, *_group(_MARK, reading.text)])
 
 
 _CONTENT = _pattern(
@@ -146,8 +168,9 @@ def _replacement(parameter: Parameter, taking: Taking) -> str | None:
     quoted = taking.reading.quoted
     if len(quoted) == 2:
         pair: tuple[str, str] | None = (quoted[0], quoted[1])
+        taking.use(quoted[0])
     else:
-        found = _REPLACED.search(taking.reading.text)
+        found = taking.search(_REPLACED)
         pair = (found[1], found[2]) if found else None
     return None if pair is None else pair["new" in parameter.words]
 
@@ -173,9 +196,10 @@ def _promql(_: Parameter, taking: Taking) -> str | None:
     given = taking.first([*reading.expressions, *reading.quoted, *reading.names])
     if given is not None:
         return given
-    for found in _group(_TARGETS, reading.text):
-        return "up" if found.lower() == "up" else "up == 0"
-    return next((name for name in _group(_METRIC, reading.text) if name.lower() not in _NO_METRICS), None)
+    targets = taking.search(_TARGETS)
+    if targets is not None:
+        return "up" if targets[1].lower() == "up" else "up == 0"
+    return taking.first(name for name in _group(_METRIC, reading.text) if name.lower() not in _NO_METRICS)
 
 
 def _is_selector(parameter: Parameter) -> bool:
@@ -193,7 +217,7 @@ def _is_time(parameter: Parameter) -> bool:
 def _time(parameter: Parameter, taking: Taking) -> str | None:
     if parameter.words & {"end", "until", "to"}:  # the past ends now, which tools take for granted
         return None
-    found = _PAST.search(taking.reading.text)
+    found = taking.search(_PAST)
     return f"now-{found[1] or 1}{found[2][0].lower()}" if found else None
 
 
@@ -203,7 +227,9 @@ _SYSTEM = _pattern(
     r"\b(prometheus|loki|tempo|elasticsearch|opensearch|grafana|influxdb|graphite|mysql|postgresql|postgres|cloudwatch"
     r"|pyroscope)\b"
 )
-_LABEL = _pattern(r"\blabel\s+(?:called\s+|named\s+)?([a-zA-Z_]\w*)")
+_LABEL = _pattern(
+    r"\b(?:label\s+(?:called\s+|named\s+)?(?!values?\b|names?\b)|values\s+(?:of|for)\s+(?:the\s+)?(?:label\s+)?)([a-zA-Z_]\w*)"
+)
 _USUAL_LABEL = _pattern(
     r"\b(job|instance|namespace|pod|node|container|service|cluster|region|zone|device|mode|handler|method|code)s?\b"
 )
@@ -215,7 +241,8 @@ def _is_system(parameter: Parameter) -> bool:
 
 
 def _system(_: Parameter, taking: Taking) -> str | None:
-    return next((name.lower() for name in _group(_SYSTEM, taking.reading.text)), None)
+    found = taking.search(_SYSTEM)
+    return found[1].lower() if found else None
 
 
 def _is_label(parameter: Parameter) -> bool:
@@ -225,7 +252,7 @@ def _is_label(parameter: Parameter) -> bool:
 def _label(_: Parameter, taking: Taking) -> str | None:
     text = taking.reading.text
     said = [name for name in _group(_LABEL, text) if stems(name)]
-    return next(iter([*said, *map(str.lower, _group(_USUAL_LABEL, text))]), None)
+    return taking.first([*said, *map(str.lower, _group(_USUAL_LABEL, text))])
 
 
 def _is_name(parameter: Parameter) -> bool:

@@ -1,15 +1,17 @@
-"""What every store does alike: which texts can be kept, and which numbers of a list follow from which events. Pure.
+"""What every store does alike: which texts it keeps, how it refuses, which numbers of a list follow from which events.
 
-Engines differ in where the bytes go, never in this.
+Pure. Engines differ in where the bytes go, never in this.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import get_args
 
 from dragoman.core import events as ev
-from dragoman.core.errors import BadRequest, FieldFault
+from dragoman.core.errors import BadRequest, Conflict, FieldFault, LimitReached, NotFound
 from dragoman.core.events import Event, RunEnd, dump_event
+from dragoman.core.names import ConversationId, ProjectId
 from dragoman.runtime.machine import weight_of
+from dragoman.runtime.ports import Claim, StaleClaim
 
 KINDS: dict[type[Event], str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(Event)}
 """The tag of each kind of event, by class: a look-up where `kind_of` would be a computation."""
@@ -50,6 +52,40 @@ def check_finished(events: Sequence[Event]) -> None:
     if not events or not isinstance(events[-1], RunEnd):
         raise ValueError("the last event of finish is the run's end")
     check_appended(events[:-1])
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------
+
+
+def no_conversation(conversation: ConversationId) -> NotFound:
+    return NotFound(f"There is no conversation {conversation}.", what="conversation")
+
+
+def conversation_taken(conversation: ConversationId) -> Conflict:
+    return Conflict(f"There is a conversation {conversation} already.")
+
+
+def queue_full(waiting: int) -> LimitReached:
+    return LimitReached(
+        f"A turn of this conversation is at work and {waiting} wait; send the next when one has ended.",
+        limit="queue_per_conversation",
+    )
+
+
+def run_taken() -> Conflict:
+    return Conflict("There is a run of that id already.")
+
+
+def project_taken(project: ProjectId) -> Conflict:
+    return Conflict(f"There is a project {project} already.")
+
+
+def no_project(project: ProjectId) -> NotFound:
+    return NotFound(f"There is no project {project}.", what="project")
+
+
+def stale(claim: Claim) -> StaleClaim:
+    return StaleClaim(f"run {claim.run} has ended, is gone, or is no longer claimed under epoch {claim.epoch}")
 
 
 # -- what lists show -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -40,7 +41,7 @@ from dragoman.runtime.driver import Driver
 from dragoman.runtime.ports import Model, Store, Tools
 from dragoman.runtime.recovery import Recovery
 from dragoman.runtime.runs import Runs
-from dragoman.server.config import store_file, workspace_folder
+from dragoman.server.config import BadConfig, store_file, workspace_folder
 from dragoman.server.config_shapes import Config, ConnectionTable, ModelTable, OfflineModel, OpenAIModel, ScriptedModel
 from dragoman.server.conversation_files import ConversationFileWriter
 from dragoman.server.lifespan import Lifespan, lifespan
@@ -172,19 +173,24 @@ async def _open_models_and_tools(house: House, stack: AsyncExitStack, parts: Par
     registry = Registry()
     egress = Egress()
     stack.push_async_callback(egress.close)
-    workspace = workspace_folder(house.config, house.home)
-    workspace.mkdir(parents=True, exist_ok=True)
-    register_workspace(registry, workspace)
+    register_workspace(registry, partial(_workspace_of, house))
     connections = [_connection(name, table) for name, table in config.connections.items()]
-    register_connections(registry, connections, egress, house.clock)
+    try:
+        register_connections(registry, connections, egress, house.clock)
+    except ValueError as error:
+        raise BadConfig(str(error)) from error
     house.tools = registry
 
 
+def _workspace_of(house: House, project: ProjectId) -> Path:
+    """The default project's workspace is the configured folder; any other project has one of its own."""
+    if project == house.project:
+        return workspace_folder(house.config, house.home)
+    return house.home / "workspaces" / project
+
+
 def _connection(name: str, table: ConnectionTable) -> Connection:
-    headers = [(header, str(value)) for header, value in table.headers.items()]
-    if table.key:
-        headers.append(("Authorization", f"Bearer {table.key}"))
-    return Connection(name, table.kind, table.url, tuple(headers))
+    return Connection(name, table.kind, table.url, table.request_headers)
 
 
 def _model(config: Config, name: str, clock: Clock) -> Model:

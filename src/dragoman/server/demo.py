@@ -212,7 +212,7 @@ def authorization_for(dialect: Dialect, credential: str) -> str:
 
 def curl_line(example: Example, url: str, authorization: str) -> str:
     """What a person would type. The credential stands there as a variable of the shell."""
-    parts = ["curl -N" if example.body is not None else "curl", shlex.quote(url + example.path)]
+    parts = [f"{'curl -N' if example.body is not None else 'curl'} {shlex.quote(url + example.path)}"]
     if example.method not in ("GET", "POST") or (example.method == "POST" and example.body is None):
         parts.append(f"-X {example.method}")
     parts.append(f'-H "Authorization: {authorization}"')

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from dragoman.access.ports import Credential, Project
 from dragoman.core import events as ev
-from dragoman.core.errors import Conflict, LimitReached, NotFound, Unavailable
-from dragoman.core.events import DELTAS, Entry, Event
+from dragoman.core.errors import LimitReached, Unavailable
+from dragoman.core.events import DELTAS, ConversationCreated, Entry, Event, MessagesImported
 from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import ConversationInfo, ConversationPage, RunView
 from dragoman.runtime.fuses import blow
@@ -21,14 +21,21 @@ from dragoman.runtime.keeping import (
     check_appended,
     check_finished,
     check_keys,
+    conversation_taken,
     counted,
     counted_import,
+    no_conversation,
+    no_project,
+    project_taken,
+    queue_full,
     replied_at,
+    run_taken,
+    stale,
     status_of,
     users_in,
     weight_of_import,
 )
-from dragoman.runtime.ports import Accepted, Claim, NewTurn, StaleClaim
+from dragoman.runtime.ports import Accepted, Claim, NewTurn
 from dragoman.runtime.tail import Tails
 
 
@@ -44,10 +51,6 @@ class _Run:
         self.replied_seq = 0
         self.last_seq = 0
         self.weight = 0
-
-    @property
-    def id(self) -> RunId:
-        return self.view.id
 
 
 class _Tape:
@@ -87,7 +90,7 @@ class _Kept:
         del self.numbers[tape.project, tape.info.id]
         self.idle.pop(tape.info.tape, None)
         for run in tape.runs:
-            del self.runs[run.id]
+            del self.runs[run.view.id]
 
 
 class MemoryStore:
@@ -120,12 +123,9 @@ class MemoryStore:
         tape = kept.tape_of(turn.project, turn.conversation)
         created = tape is None
         if tape is None and turn.must_exist:
-            raise NotFound(f"There is no conversation {turn.conversation}.", what="conversation")
+            raise no_conversation(turn.conversation)
         if tape is not None and len(tape.open) > turn.queue_max:
-            raise LimitReached(
-                f"A turn of this conversation is at work and {len(tape.open) - 1} wait; send the next when one has ended.",
-                limit="queue_per_conversation",
-            )
+            raise queue_full(len(tape.open) - 1)
         self._refuse_taken(turn.run)
         blow("accept.before_commit")
         if tape is None:
@@ -137,7 +137,7 @@ class MemoryStore:
         kept.idle.pop(tape.info.tape, None)
         self._update(tape, turns=tape.info.turns + 1)
         blow("accept.after_commit")
-        return Accepted(tape.info.tape, run.id, seq, created, claim)
+        return Accepted(tape.info.tape, turn.run, seq, created, claim)
 
     async def append(self, claim: Claim, events: Sequence[Event]) -> int:
         check_appended(events)
@@ -237,21 +237,15 @@ class MemoryStore:
             return None
         self._kept.drop(tape)
         self._tails.forget(tape.info.tape)
-        return [run.id for run in tape.open]
+        return [run.view.id for run in tape.open]
 
     async def put_messages(
-        self,
-        created: ev.ConversationCreated,
-        imported: ev.MessagesImported,
-        *,
-        at: float,
-        updated_at: float,
-        run: RunId,
+        self, created: ConversationCreated, imported: MessagesImported, *, at: float, updated_at: float, run: RunId
     ) -> ConversationInfo:
         check_keys(project=created.project, conversation=created.conversation, run=run)
         bodies_of((created, imported))
         if self._kept.tape_of(created.project, created.conversation) is not None:
-            raise Conflict(f"There is a conversation {created.conversation} already.")
+            raise conversation_taken(created.conversation)
         self._refuse_taken(run)
         tape = self._new_tape(created, at=at)
         new = self._new_run(tape, run, users=0, at=at)
@@ -286,7 +280,7 @@ class MemoryStore:
     async def put_project(self, project: Project) -> None:
         check_keys(project=project.id, name=project.name)
         if project.id in self._kept.projects:
-            raise Conflict(f"There is a project {project.id} already.")
+            raise project_taken(project.id)
         self._kept.projects[project.id] = project
 
     async def delete_project(self, project: ProjectId) -> bool:
@@ -310,7 +304,7 @@ class MemoryStore:
     async def put_credential(self, credential: Credential) -> None:
         check_keys(credential=credential.id, project=credential.project, name=credential.name)
         if credential.project not in self._kept.projects:
-            raise NotFound(f"There is no project {credential.project}.", what="project")
+            raise no_project(credential.project)
         self._kept.credentials[credential.id] = credential
 
     async def touch_credential(self, credential_id: str, *, at: float) -> None:
@@ -323,9 +317,9 @@ class MemoryStore:
 
     def _refuse_taken(self, run: RunId) -> None:
         if run in self._kept.runs:
-            raise Conflict("The store holds something of that id already.")
+            raise run_taken()
 
-    def _new_tape(self, created: ev.ConversationCreated, *, at: float) -> _Tape:
+    def _new_tape(self, created: ConversationCreated, *, at: float) -> _Tape:
         """A tape with its first entry. Raises LimitReached if there is no room for it."""
         kept = self._kept
         while self._tapes_max is not None and len(kept.tapes) >= self._tapes_max:
@@ -352,16 +346,16 @@ class MemoryStore:
     def _owned(self, claim: Claim) -> tuple[_Tape, _Run]:
         tape = self._kept.tapes.get(claim.tape)
         run = tape.open[0] if tape is not None and tape.open else None
-        if tape is None or run is None or run.id != claim.run or run.view.epoch != claim.epoch:
-            raise StaleClaim(f"run {claim.run} is no longer claimed under epoch {claim.epoch}")
+        if tape is None or run is None or run.view.id != claim.run or run.view.epoch != claim.epoch:
+            raise stale(claim)
         return tape, run
 
     def _claim(self, tape: _Tape, run: _Run) -> Claim:
         epoch = run.view.epoch + 1
         run.view = replace(run.view, status="running", epoch=epoch)
         self._write(tape, run, (ev.RunClaimed(epoch),))
-        tape.info = replace(tape.info, live_run=run.id)
-        return Claim(tape.project, tape.info.id, tape.info.tape, run.id, epoch)
+        tape.info = replace(tape.info, live_run=run.view.id)
+        return Claim(tape.project, tape.info.id, tape.info.tape, run.view.id, epoch)
 
     def _write(self, tape: _Tape, run: _Run | None, events: Sequence[Event], *, at: float | None = None) -> None:
         seq = tape.info.head
@@ -369,7 +363,7 @@ class MemoryStore:
         added: list[Entry] = []
         for event in events:
             seq += 1
-            added.append(Entry(seq, RunId("") if run is None else run.id, at, event))
+            added.append(Entry(seq, RunId("") if run is None else run.view.id, at, event))
             if isinstance(event, ev.TitleGiven):
                 self._update(tape, title=event.title)
             elif run is not None:
@@ -394,7 +388,7 @@ class MemoryStore:
         self._update(
             tape,
             messages=tape.info.messages + counted(end, users=run.users, replied=run.replied_seq > 0),
-            live_run=tape.open[0].id if tape.open else None,
+            live_run=tape.open[0].view.id if tape.open else None,
         )
 
     def _update(self, tape: _Tape, **changes: object) -> None:
@@ -402,4 +396,4 @@ class MemoryStore:
 
 
 def _entries_of(tape: _Tape, run: _Run) -> tuple[Entry, ...]:
-    return tuple(entry for entry in tape.entries[run.view.first_seq - 1 : run.last_seq] if entry.run == run.id)
+    return tuple(entry for entry in tape.entries[run.view.first_seq - 1 : run.last_seq] if entry.run == run.view.id)

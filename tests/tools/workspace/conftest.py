@@ -55,7 +55,8 @@ def passed() -> Deadline:
 @pytest.fixture
 def workspace(registry: Registry, root: Path) -> Path:
     """The root of a workspace whose tools are registered."""
-    register_workspace(registry, root)
+    root.mkdir(exist_ok=True)
+    register_workspace(registry, lambda project: root)
     return root
 
 

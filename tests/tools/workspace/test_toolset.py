@@ -3,8 +3,11 @@ from pathlib import Path
 import pytest
 
 from dragoman.core.agents import Repeat
-from dragoman.runtime.ports import ToolOutcome
+from dragoman.core.messages import ToolCall
+from dragoman.core.names import CallId, ProjectId
+from dragoman.runtime.ports import CallContext, ToolOutcome
 from dragoman.tools.registry import Registry
+from dragoman.tools.workspace.toolset import register_workspace
 from tests.tools.conftest import Call
 
 NAMES = ["list_files", "find_files", "read_file", "search_files", "write_file", "edit_file"]
@@ -90,3 +93,13 @@ async def test_a_file_is_written_found_searched_edited_and_read(workspace: Path,
     )
     assert await call("read_file", path="notes/a.md") == ToolOutcome("buy tea\n")
     assert await call("list_files") == ToolOutcome("notes/")
+
+
+async def test_each_project_has_a_workspace_of_its_own(tmp_path: Path) -> None:
+    registry = Registry()
+    register_workspace(registry, lambda project: tmp_path / project)
+    call = ToolCall(CallId("c"), "write_file", '{"path":"a.txt","content":"mine"}')
+    await registry.call(call, CallContext(ProjectId("one"), "k"))
+    listing = ToolCall(CallId("c"), "list_files", "{}")
+    seen = [(await registry.call(listing, CallContext(ProjectId(name), "k"))).content for name in ("one", "two")]
+    assert seen == ["a.txt", "The workspace is empty."]

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from dragoman.access.ports import Credential, Project
-from dragoman.core.errors import Conflict, NotFound
 from dragoman.core.names import ProjectId, Scope, Tape
+from dragoman.runtime.keeping import no_project, project_taken
 from dragoman.stores.sqlite.queries import QUERIES
 from dragoman.stores.sqlite.statements import Statements, delete_tape
 
 
 def put_project(statements: Statements, project: Project) -> None:
     if not statements.change("put_project", project.id, project.name, project.created_at):
-        raise Conflict(f"There is a project {project.id} already.")
+        raise project_taken(project.id)
 
 
 def delete_project(statements: Statements, project: ProjectId) -> bool:
@@ -42,7 +42,7 @@ def put_credential(statements: Statements, credential: Credential) -> None:
         credential.revoked_at,
     )
     if not written:
-        raise NotFound(f"There is no project {credential.project}.", what="project")
+        raise no_project(credential.project)
 
 
 def touch_credential(statements: Statements, credential_id: str, at: float) -> None:

@@ -282,6 +282,8 @@ class Books:
         weight: int = 0,
     ) -> int:
         """Put events at the end of a tape; the seq of the last one. `weight` stands on the last, a run's end."""
+        if not events:
+            return tape.head
         seq, base, at, at_us = tape.head, tape.number << SEQ_BITS, self.now, self.now_us
         run_id, run_place = (RunId(""), 0) if run is None else (run.id, run.place)
         entries: list[Entry] = []

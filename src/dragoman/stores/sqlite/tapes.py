@@ -7,12 +7,21 @@ neighbours in the batch are written all the same.
 from collections.abc import Sequence
 
 from dragoman.core import events as ev
-from dragoman.core.errors import Conflict, LimitReached, NotFound
 from dragoman.core.events import Event, dump_event
 from dragoman.core.names import ConversationId, ProjectId, RunId
 from dragoman.core.operations import ConversationInfo
-from dragoman.runtime.keeping import counted, counted_import, status_of, users_in, weight_of_import
-from dragoman.runtime.ports import Accepted, Claim, NewTurn, StaleClaim
+from dragoman.runtime.keeping import (
+    conversation_taken,
+    counted,
+    counted_import,
+    no_conversation,
+    queue_full,
+    stale,
+    status_of,
+    users_in,
+    weight_of_import,
+)
+from dragoman.runtime.ports import Accepted, Claim, NewTurn
 from dragoman.stores.sqlite.books import Books, OpenRun, OpenTape, microseconds, place
 from dragoman.stores.sqlite.statements import delete_tape
 
@@ -23,13 +32,10 @@ def accept(books: Books, turn: NewTurn, bodies: Sequence[str]) -> Accepted:
     created = tape is None
     if tape is None:
         if turn.must_exist:
-            raise NotFound(f"There is no conversation {turn.conversation}.", what="conversation")
+            raise no_conversation(turn.conversation)
         tape = books.new_tape(turn.project, turn.conversation, turn.created.origin, books.now_us)
     elif len(tape.runs) > turn.queue_max:
-        raise LimitReached(
-            f"A turn of this conversation is at work and {len(tape.runs) - 1} wait; send the next when one has ended.",
-            limit="queue_per_conversation",
-        )
+        raise queue_full(len(tape.runs) - 1)
     first = tape.head + 1
     seq = first + created
     run = books.new_run(tape, turn.run, seq=seq)
@@ -98,7 +104,7 @@ def put_messages(
 ) -> ConversationInfo:
     """`bodies`: those of `created` and `imported`."""
     if books.tape_of(created.project, created.conversation) is not None:
-        raise Conflict(f"There is a conversation {created.conversation} already.")
+        raise conversation_taken(created.conversation)
     began = microseconds(at)
     tape = books.new_tape(created.project, created.conversation, created.origin, began)
     with books.at(began):
@@ -126,11 +132,9 @@ def delete(books: Books, project: ProjectId, conversation: ConversationId) -> li
 def _owned(books: Books, claim: Claim) -> tuple[OpenTape, OpenRun]:
     """The tape and run a claim is good for. Raises StaleClaim."""
     tape = books.tape(claim.tape)
-    if tape is None or not tape.runs:
-        raise StaleClaim(f"run {claim.run} has ended or is gone")
-    run = tape.runs[0]
-    if run.id != claim.run or run.epoch != claim.epoch:
-        raise StaleClaim(f"run {claim.run} is no longer claimed under epoch {claim.epoch}")
+    run = tape.runs[0] if tape is not None and tape.runs else None
+    if tape is None or run is None or run.id != claim.run or run.epoch != claim.epoch:
+        raise stale(claim)
     return tape, run
 
 

@@ -23,9 +23,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from dragoman.core.errors import Conflict, DragomanError, Unavailable
+from dragoman.core.errors import DragomanError, Unavailable
 from dragoman.core.names import Clock, ConversationId, ProjectId, Tape
 from dragoman.runtime.fuses import FuseBlown, blow
+from dragoman.runtime.keeping import run_taken
 from dragoman.runtime.ports import StaleClaim
 from dragoman.runtime.tail import Tails
 from dragoman.stores.sqlite.books import Books, Push
@@ -238,7 +239,7 @@ class Writer:
             if is_broken(error):
                 self._discard()
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-                _fail(requests, Conflict("The store holds something of that id already.", internal=str(error)))
+                _fail(requests, run_taken())  # the one id that a caller chooses and no plan looks up
                 return True
             failed = storage_error(error, self._path)
             logger.error("a commit failed, %d requests are not kept: %s", len(requests), failed)

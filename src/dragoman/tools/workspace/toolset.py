@@ -1,12 +1,13 @@
 """The workspace tools as models see them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from msgspec import Struct
 
 from dragoman.core.agents import Repeat, ToolSpec
+from dragoman.core.names import ProjectId
 from dragoman.runtime.ports import CallContext
 from dragoman.tools.arguments import schema_of, typed
 from dragoman.tools.registry import Registry
@@ -136,12 +137,26 @@ EDIT_FILE = ToolSpec(
 )
 
 
-def register_workspace(registry: Registry, root: Path) -> None:
-    """Offer the workspace tools on the folder `root`, which is made if absent. Raises OSError if it cannot be."""
-    jail = Jail(root)
+RootOf = Callable[[ProjectId], Path]
+"""The folder of a project's workspace: one project's agents never see another's files."""
+
+
+def register_workspace(registry: Registry, root_of: RootOf) -> None:
+    """Offer the workspace tools. A project's folder is made when a tool first needs it."""
+    jails: dict[ProjectId, Jail] = {}
+
+    def jail_of(project: ProjectId) -> Jail:
+        jail = jails.get(project)
+        if jail is None:
+            jail = jails[project] = Jail(root_of(project))
+        return jail
 
     def offer(spec: ToolSpec, struct_type: type[S], work: Callable[[Jail, S, Deadline], str]) -> None:
-        registry.register(spec, typed(struct_type, _on_worker(jail, work)))
+        async def run(asked: S, context: CallContext) -> str:
+            jail = jail_of(context.project)
+            return await in_worker(lambda deadline: work(jail, asked, deadline))
+
+        registry.register(spec, typed(struct_type, run))
 
     offer(LIST_FILES, ListFiles, list_files)
     offer(FIND_FILES, FindFiles, find_files)
@@ -149,10 +164,3 @@ def register_workspace(registry: Registry, root: Path) -> None:
     offer(SEARCH_FILES, SearchFiles, search_files)
     offer(WRITE_FILE, WriteFile, write_file)
     offer(EDIT_FILE, EditFile, edit_file)
-
-
-def _on_worker(jail: Jail, work: Callable[[Jail, S, Deadline], str]) -> Callable[[S, CallContext], Awaitable[str]]:
-    async def run(asked: S, _: CallContext) -> str:
-        return await in_worker(lambda deadline: work(jail, asked, deadline))
-
-    return run

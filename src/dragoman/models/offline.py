@@ -1,0 +1,171 @@
+"""The model that is there when no language model is: a deterministic router. Fits `runtime.ports.Model`.
+
+    the last message is a tool's result?  ──yes──►  answer from the results, by template   (offline_answers)
+      │ no
+    the question is about the conversation?  ──yes──►  answer from the history
+      │ no
+    a tool fits the question?  ──yes──►  call it, or say what it still needs               (offline_routing)
+      │ no
+    say what this is, what it can do, and how to get a language model
+
+It never pretends: every answer in words ends with a line that says what it is.
+"""
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from math import ceil
+from typing import Any, cast
+
+import msgspec
+
+from dragoman.core.agents import ToolSpec
+from dragoman.core.messages import Message, ToolCall, ToolResult
+from dragoman.core.names import CallId
+from dragoman.models.offline_answers import Result, answer
+from dragoman.models.offline_reading import read
+from dragoman.models.offline_routing import Choice, Index
+from dragoman.models.words import counted, in_words, last_asked
+from dragoman.runtime.ports import Prompt, ReplyDone, ReplyPiece, TextPiece
+
+NAME = "offline"
+SIGNATURE = "(offline router: no language model is configured)"
+
+INDEXES_KEPT_MAX = 32
+"""Tool lists whose index is remembered; callers with tools of their own would fill memory otherwise."""
+
+PIECES_MAX = 200
+"""A longer answer comes in pieces of several words: each piece is an entry on the tape."""
+
+TOOLS_NAMED_MAX = 20
+QUOTED_CHARS_MAX = 500
+
+_ASKED_BEFORE = re.compile(
+    r"^\W*what\s+(?:did|have)\s+i\s+(?:just\s+)?(?:ask|asked|say|said|write|wrote|written)\b.*$"
+    r"|^\W*what\s+was\s+my\s+(?:last|previous|first)\s+(?:question|message)\b.*$",
+    re.IGNORECASE | re.DOTALL,
+)
+_MY_NAME = re.compile(r"^\W*(?:what(?:'s| is)\s+my\s+name|do\s+you\s+(?:know|remember)\s+my\s+name)\W*$", re.IGNORECASE)
+_NAMED = re.compile(r"\b(?i:my\s+name\s+is|call\s+me)\s+([^\W\d_][\w'-]*(?:\s+[A-Z][\w'-]*)?)")
+
+
+class Offline:
+    """Chooses at most one tool a reply. The same prompt always gets the same reply."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[tuple[int, ...], tuple[tuple[ToolSpec, ...], Index]] = {}
+
+    async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
+        """See the port. Usage counts words; a name the caller gave is ignored."""
+        said = self._decide(prompt)
+        if isinstance(said, ToolCall):
+            spoken = f"{said.name} {said.arguments}"
+            yield ReplyDone("", (said,), counted(prompt.messages, spoken), "tool_calls", model_name=NAME)
+            return
+        text = f"{said}\n\n{SIGNATURE}"
+        if stream:
+            for piece in _pieces(text):
+                yield TextPiece(piece)
+        yield ReplyDone(text, usage=counted(prompt.messages, text), model_name=NAME)
+
+    async def close(self) -> None: ...
+
+    def _decide(self, prompt: Prompt) -> ToolCall | str:
+        """A call to make, or what to say."""
+        results = _results(prompt.messages)
+        if results:
+            return answer(results)
+        asked = last_asked(prompt.messages)
+        remembered = _from_history(asked, prompt.messages)
+        if remembered:
+            return remembered
+        choice = self._index(prompt.tools).choose(read(asked))
+        if choice is None:
+            return _abstain(prompt.tools)
+        if choice.filled.missing:
+            return _ask_for(choice)
+        number = 1 + sum(len(message.calls) for message in prompt.messages)
+        arguments = msgspec.json.encode(choice.filled.arguments).decode()
+        return ToolCall(CallId(f"call_{number}"), choice.tool.name, arguments)
+
+    def _index(self, tools: tuple[ToolSpec, ...]) -> Index:
+        # By identity: specs hold schemas, which cannot be hashed. The entry keeps them alive, so no id is used again.
+        key = tuple(map(id, tools))
+        known = self._indexes.get(key)
+        if known is None:
+            if len(self._indexes) >= INDEXES_KEPT_MAX:
+                self._indexes.clear()
+            known = self._indexes[key] = (tools, Index(tools))
+        return known[1]
+
+
+def _pieces(text: str) -> list[str]:
+    words = in_words(text)
+    size = ceil(len(words) / PIECES_MAX)
+    return words if size == 1 else ["".join(words[at : at + size]) for at in range(0, len(words), size)]
+
+
+def _results(messages: Sequence[Message]) -> list[Result]:
+    """This turn's tool results, if the prompt ends with one."""
+    if not messages or messages[-1].role != "tool":
+        return []
+    start = max((at for at, message in enumerate(messages) if message.role == "user"), default=-1)
+    calls = {call.id: call for message in messages[start + 1 :] for call in message.calls}
+    results: list[Result] = []
+    for message in messages[start + 1 :]:
+        for part in message.parts:
+            if isinstance(part, ToolResult):
+                call = calls.get(part.call_id)
+                name, arguments = (call.name, _arguments(call)) if call else ("The tool", {})
+                results.append(Result(name, arguments, part.content, part.is_error))
+    return results
+
+
+def _arguments(call: ToolCall) -> dict[str, Any]:
+    try:
+        value: Any = msgspec.json.decode(call.arguments or "{}")
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _from_history(asked: str, messages: Sequence[Message]) -> str:
+    """The few questions about the conversation that need no understanding; "" for any other."""
+    users = [message.text.strip() for message in messages if message.role == "user"]
+    earlier = users[:-1]
+    if _ASKED_BEFORE.match(asked):
+        if not earlier:
+            return "This is the first message of yours that I can see."
+        first = "first" in asked.lower()
+        return f"{'First' if first else 'Before this'} you wrote: {earlier[0 if first else -1][:QUOTED_CHARS_MAX]}"
+    if _MY_NAME.match(asked):
+        named = [found[1] for text in earlier for found in _NAMED.finditer(text)]
+        return f"You wrote that your name is {named[-1]}." if named else "You have not told me your name."
+    return ""
+
+
+def _ask_for(choice: Choice) -> str:
+    missing = " and ".join(f"`{name}`" for name in choice.filled.missing)
+    example = next(iter(choice.tool.examples), "")
+    hint = f' For example: "{example}".' if example else ""
+    return (
+        f"I would use `{choice.tool.name}` for this, but it needs {missing}, "
+        f"and I cannot tell that from your words.{hint}"
+    )
+
+
+def _abstain(tools: Sequence[ToolSpec]) -> str:
+    lines = ["I cannot answer that: I only match your words to tools, and none of them fits."]
+    if tools:
+        names = ", ".join(f"`{tool.name}`" for tool in tools[:TOOLS_NAMED_MAX])
+        more = f" and {len(tools) - TOOLS_NAMED_MAX} more" if len(tools) > TOOLS_NAMED_MAX else ""
+        lines.append(f"What I can do is call these tools: {names}{more}.")
+        examples = [tool.examples[0] for tool in tools if tool.examples][:3]
+        if examples:
+            lines.append("Try: " + " · ".join(f'"{example}"' for example in examples))
+    else:
+        lines[0] = "I cannot answer that: I only match your words to tools, and there are none here."
+    lines.append(
+        "For real answers set up a language model: in dragoman.toml add a table [models.main] with "
+        'kind = "openai", url and name, and restart the server.'
+    )
+    return "\n\n".join(lines)

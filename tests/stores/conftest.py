@@ -1,0 +1,56 @@
+"""The engines the contract tests run over, and fresh stores of each."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from dragoman.access.ports import AccessStore
+from dragoman.core.names import Clock
+from dragoman.runtime.ports import Store
+from dragoman.stores.memory import MemoryStore
+from dragoman.stores.sqlite.store import open_store
+from tests.support import FixedClock
+
+
+class Engine(Store, AccessStore, Protocol):
+    """Both ports by one object."""
+
+
+@asynccontextmanager
+async def memory(_folder: Path, clock: Clock) -> AsyncGenerator[Engine]:
+    store = MemoryStore(clock)
+    yield store
+    await store.close()
+
+
+@asynccontextmanager
+async def sqlite(folder: Path, clock: Clock) -> AsyncGenerator[Engine]:
+    store = await open_store(folder / "dragoman.db", clock, writer=True)
+    yield store
+    await store.close()
+
+
+Opening = Callable[[Path, Clock], AbstractAsyncContextManager[Engine]]
+
+ENGINES: dict[str, Opening] = {"memory": memory, "sqlite": sqlite}
+"""To join: a function that opens an empty store in a folder of its own. DURABLE ones must find their data again."""
+DURABLE = ("sqlite",)
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(1_700_000_000.25)
+
+
+@pytest.fixture(params=ENGINES)
+def opening(request: pytest.FixtureRequest) -> Opening:
+    return ENGINES[request.param]
+
+
+@pytest.fixture
+async def store(opening: Opening, tmp_path: Path, clock: FixedClock) -> AsyncIterator[Engine]:
+    async with opening(tmp_path, clock) as opened:
+        yield opened

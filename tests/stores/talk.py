@@ -1,0 +1,67 @@
+"""Turns and what is said in them, for tests of stores."""
+
+from dragoman.core import events as ev
+from dragoman.core.events import Entry, Event
+from dragoman.core.messages import Message, said
+from dragoman.core.names import ConversationId, ProjectId, RunId
+from dragoman.runtime.ports import Accepted, Claim, Log, NewTurn
+
+PROJECT = ProjectId("default")
+
+
+def received(*texts: str) -> ev.TurnReceived:
+    messages: tuple[Message, ...] = tuple(said("user", text) for text in texts)
+    return ev.TurnReceived(messages, origin="test", credential_id="c1")
+
+
+def turn(
+    conversation: str,
+    run: str,
+    *texts: str,
+    project: str = PROJECT,
+    must_exist: bool = False,
+    queue_max: int = 8,
+) -> NewTurn:
+    return NewTurn(
+        ProjectId(project),
+        ConversationId(conversation),
+        RunId(run),
+        received(*texts),
+        created(conversation, project=project),
+        must_exist=must_exist,
+        queue_max=queue_max,
+    )
+
+
+def created(conversation: str, *, project: str = PROJECT) -> ev.ConversationCreated:
+    return ev.ConversationCreated(ProjectId(project), ConversationId(conversation), origin="test", owner="c1")
+
+
+async def begin(log: Log, conversation: str, run: str, *texts: str, project: str = PROJECT) -> Claim:
+    """Accept a turn that may start at once; its claim."""
+    accepted = await log.accept(turn(conversation, run, *(texts or ("hi",)), project=project))
+    assert accepted.claim is not None
+    return accepted.claim
+
+
+async def wait(log: Log, conversation: str, run: str, *texts: str) -> Accepted:
+    """Accept a turn that has to wait."""
+    accepted = await log.accept(turn(conversation, run, *(texts or ("hi",))))
+    assert accepted.claim is None
+    return accepted
+
+
+def answer(text: str) -> tuple[Event, ...]:
+    """What ends a turn that went well."""
+    return (ev.ReplyStarted("assistant", "m"), ev.ReplyFinished(text), ev.RunCompleted())
+
+
+async def say(log: Log, conversation: str, run: str, question: str, text: str, *, weight: int | None = None) -> Claim:
+    """A whole turn."""
+    claim = await begin(log, conversation, run, question)
+    await log.finish(claim, answer(text), weight=len(question) + len(text) if weight is None else weight)
+    return claim
+
+
+def seqs(entries: "list[Entry] | tuple[Entry, ...]") -> list[int]:
+    return [entry.seq for entry in entries]
