@@ -53,7 +53,7 @@ crash: $(DEV) ## kill the server again and again and count what was lost (1 min)
 	$(PYTEST) -rs tests/crash $(PYTEST_ARGS)
 
 e2e: $(DEV) ## a real server and the clients people use (1 min)
-	$(PYTEST) -rs tests/e2e $(PYTEST_ARGS)
+	$(PYTEST) -rs $(wildcard tests/e2e/test_*.py tests/server/test_reference_clients.py) $(PYTEST_ARGS)
 
 bench: $(DEV) ## speed and size against a bare relay on this machine (4 min)
 	@$(BIN)/python -m bench

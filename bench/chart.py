@@ -67,7 +67,7 @@ def _row(row: int, ratio: Ratio, scale: float) -> list[str]:
     ]
     if ratio.budget:
         budget = _x(ratio.budget, scale)
-        parts.append(_line(budget, top - 4, budget, top + BAR_PX + 4, OVER, width=2))
+        parts.append(_line(budget, top - 4, budget, top + BAR_PX + 4, INK, width=3))
     return parts
 
 

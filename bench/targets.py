@@ -27,6 +27,7 @@ class Process:
     """A Python module in a process of its own that says on stderr where it listens. Its stderr goes to `log`."""
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
+        self._arguments = arguments
         self._log = log
         self.began = time.monotonic()
         with log.open("wb") as stderr:
@@ -50,14 +51,14 @@ class Process:
 
     def _listening(self) -> str:
         while time.monotonic() - self.began < READY_S:
-            for line in self._log.read_text(errors="replace").splitlines():
-                if line.startswith(LISTENING):
+            for line in self._log.read_text(errors="replace").splitlines(keepends=True):
+                if line.startswith(LISTENING) and line.endswith("\n"):
                     return line.removeprefix(LISTENING).strip()
             if self.process.poll() is not None:
                 break
             time.sleep(POLL_S)
         said = self._log.read_text(errors="replace").strip()
-        raise Failed(f"{' '.join(map(str, self.process.args))} did not start; it said:\n{said}")  # pyright: ignore
+        raise Failed(f"python {' '.join(self._arguments)} did not start; it said:\n{said}")
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL for who does not heed it."""

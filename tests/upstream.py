@@ -19,19 +19,22 @@ POST …/chat/completions answers "Echo: " and the last user message, unless tha
 
 import asyncio
 import contextlib
-import functools
 import re
 import signal
 import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+
+from tests.upstream_answers import DIRECTIVE, LAST_CHUNK, SSE_HEAD, Ask, answer, asks, chunk, quoted, reply
+
+__all__ = ["LAST_CHUNK", "SSE_HEAD", "Seen", "Upstream", "chunk", "reply", "serving"]
 
 REQUESTS_MAX = 10_000
 """So many requests are remembered; a bench forgets the oldest."""
@@ -40,11 +43,6 @@ Item = bytes | float | asyncio.Event
 """Of a raw script: bytes to send, seconds to wait, or an event to wait for."""
 Then = Literal["keep", "close", "reset", "hang"]
 
-SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-LAST_CHUNK = b"0\r\n\r\n"
-NO_TOOLS = (b"null", b"[]")
-
-_DIRECTIVE = re.compile(r"(TOOLARGS|TOOL|WORDS|SLEEP|GAP|STATUS|HISTORY|EMPTY|MIDFAIL)(?::(\{.*\}|[\w-]+)|(\d+))?")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -66,135 +64,6 @@ class Seen(Struct):
 
     def json(self) -> Any:
         return msgspec.json.decode(self.body)
-
-
-class _Message(Struct):
-    role: str
-    content: Any = None
-    tool_calls: list[Any] | None = None
-    tool_call_id: str = ""
-
-
-class _Ask(Struct):
-    messages: list[_Message]
-    model: str = "fake"
-    stream: bool = False
-    stream_options: dict[str, Any] | None = None
-    tools: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_asks = msgspec.json.Decoder(_Ask)
-_quoted = msgspec.json.Encoder().encode
-
-
-def reply(status: int, body: bytes, *, media_type: str = "application/json", headers: Mapping[str, str] = {}) -> bytes:
-    """A whole HTTP reply as bytes; also a building block of raw scripts."""
-    extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"HTTP/1.1 {status} X\r\ncontent-type: {media_type}\r\ncontent-length: {len(body)}\r\n{extra}\r\n"
-    return head.encode("latin-1") + body
-
-
-def chunk(part: bytes) -> bytes:
-    """One HTTP chunk of a chunked body."""
-    return b"%x\r\n%s\r\n" % (len(part), part)
-
-
-def _piece(model: bytes, delta: bytes, finish: bytes = b"null") -> bytes:
-    """One chunk of a streamed answer; `delta` and `finish` are JSON, `model` too."""
-    return chunk(
-        b'data: {"id":"chatcmpl-fake","created":1700000000,"model":%s,"object":"chat.completion.chunk",'
-        b'"choices":[{"index":0,"delta":%s,"finish_reason":%s}]}\n\n' % (model, delta, finish)
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _word_pieces(count: int, model: bytes) -> tuple[bytes, ...]:
-    return tuple(
-        _piece(model, b'{"content":"word%d%s"}' % (at, b" " if at < count - 1 else b"")) for at in range(count)
-    )
-
-
-class _Answer(Struct):
-    """What to say, as JSON fragments, and how."""
-
-    text: str = ""
-    call: tuple[str, str] | None = None
-    words: int | None = None
-    prompt_tokens: int = 0
-
-    def usage(self) -> bytes:
-        told = 5 if self.call else self.words if self.words is not None else len(self.text.split())
-        return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
-            self.prompt_tokens,
-            told,
-            self.prompt_tokens + told,
-        )
-
-    def call_json(self) -> bytes:
-        name, arguments = self.call or ("", "")
-        return b'[{"index":0,"id":"call_1","type":"function","function":{"name":%s,"arguments":%s}}]' % (
-            _quoted(name),
-            _quoted(arguments),
-        )
-
-    def whole(self, model: bytes) -> bytes:
-        text = " ".join(f"word{at}" for at in range(self.words)) if self.words is not None else self.text
-        message = b'"content":null,"tool_calls":' + self.call_json() if self.call else b'"content":' + _quoted(text)
-        return (
-            b'{"id":"chatcmpl-fake","created":1700000000,"model":%s,"object":"chat.completion","choices":[{"index":0,'
-            b'"message":{"role":"assistant",%s},"finish_reason":"%s"}],"usage":%s}'
-            % (model, message, b"tool_calls" if self.call else b"stop", self.usage())
-        )
-
-    def pieces(self, model: bytes) -> list[bytes]:
-        first = _piece(model, b'{"role":"assistant","content":""}')
-        if self.call:
-            return [first, _piece(model, b'{"tool_calls":%s}' % self.call_json())]
-        if self.words is not None:
-            return [first, *_word_pieces(self.words, model)]
-        words = re.findall(r"\S+\s*", self.text)
-        return [first, *(_piece(model, b'{"content":%s}' % _quoted(word)) for word in words)]
-
-    def ending(self, model: bytes, *, with_usage: bool) -> list[bytes]:
-        last = [_piece(model, b"{}", b'"tool_calls"' if self.call else b'"stop"')]
-        if with_usage:
-            last.append(
-                chunk(
-                    b'data: {"id":"chatcmpl-fake","created":1700000000,"model":%s,"object":"chat.completion.chunk",'
-                    b'"choices":[],"usage":%s}\n\n' % (model, self.usage())
-                )
-            )
-        return [*last, chunk(b"data: [DONE]\n\n") + LAST_CHUNK]
-
-
-def _results(ask: _Ask, name: str) -> list[str]:
-    """Results, since the last user message, of that tool ("" = of any)."""
-    start = max((at for at, message in enumerate(ask.messages) if message.role == "user"), default=-1)
-    turn = ask.messages[start + 1 :]
-    wanted = {call["id"] for message in turn for call in message.tool_calls or () if name in ("", call["function"]["name"])}
-    return [str(message.content) for message in turn if message.role == "tool" and message.tool_call_id in wanted]
-
-
-def _answer(ask: _Ask, asked: str, told: dict[str, str]) -> _Answer:
-    prompt_tokens = sum(len(str(message.content or "").split()) for message in ask.messages)
-    results: list[str] = []
-    if "TOOL" in told:
-        results = _results(ask, told["TOOL"])
-        if not results and bytes(ask.tools) not in NO_TOOLS:
-            call = (told["TOOL"] or "list_files", told.get("TOOLARGS") or '{"path": "."}')
-            return _Answer(call=call, prompt_tokens=prompt_tokens)
-    if "WORDS" in told:
-        return _Answer(words=int(told["WORDS"]), prompt_tokens=prompt_tokens)
-    if "HISTORY" in told:
-        said = [f"{each.role}:{str(each.content)[:40]}" for each in ask.messages if each.role != "system"]
-        text = " | ".join(said)
-    elif "EMPTY" in told:
-        text = ""
-    elif results:
-        text = "Tool said: " + results[-1][:60]
-    else:
-        text = "Echo: " + asked[:200]
-    return _Answer(text, prompt_tokens=prompt_tokens)
 
 
 class Upstream:
@@ -323,7 +192,7 @@ class _Connection(asyncio.Protocol):
             else:
                 self._chat(seen)
         elif seen.path == "/_stats":
-            self._end(seen, reply(200, _quoted(self._upstream.counts)))
+            self._end(seen, reply(200, quoted(self._upstream.counts)))
         elif seen.path == "/_reset":
             self._upstream.counts.update(dict.fromkeys(self._upstream.counts, 0))
             self._end(seen, reply(200, b"{}"))
@@ -365,14 +234,14 @@ class _Connection(asyncio.Protocol):
 
     def _chat(self, seen: Seen) -> None:
         try:
-            ask = _asks.decode(seen.body)
+            ask = asks.decode(seen.body)
         except msgspec.DecodeError as error:
-            self._end(seen, reply(400, _quoted({"error": {"message": str(error)}})))
+            self._end(seen, reply(400, quoted({"error": {"message": str(error)}})))
             return
         users = [message.content for message in ask.messages if message.role == "user"]
         asked = users[-1] if users else ""
         asked = asked if isinstance(asked, str) else str(asked)
-        told: dict[str, str] = {name: word or number for name, word, number in _DIRECTIVE.findall(asked)}
+        told: dict[str, str] = {name: word or number for name, word, number in DIRECTIVE.findall(asked)}
         counts = self._upstream.counts
         counts["chat"] += 1
         counts["stream"] += ask.stream
@@ -382,23 +251,23 @@ class _Connection(asyncio.Protocol):
         else:
             self._speak(seen, ask, asked, told)
 
-    def _speak(self, seen: Seen, ask: _Ask, asked: str, told: dict[str, str]) -> None:
+    def _speak(self, seen: Seen, ask: Ask, asked: str, told: dict[str, str]) -> None:
         if "STATUS" in told:
             self._upstream.counts["errors"] += 1
             body = {"error": {"message": "fake upstream error", "type": "fake_error", "code": told["STATUS"]}}
-            self._end(seen, reply(int(told["STATUS"]), _quoted(body)))
+            self._end(seen, reply(int(told["STATUS"]), quoted(body)))
             return
-        answer = _answer(ask, asked, told)
-        model = _quoted(ask.model)
+        said = answer(ask, asked, told)
+        model = quoted(ask.model)
         if not ask.stream:
-            self._end(seen, reply(200, answer.whole(model)))
+            self._end(seen, reply(200, said.whole(model)))
             return
-        pieces = answer.pieces(model)
+        pieces = said.pieces(model)
         if "MIDFAIL" in told:
             self._write(seen, SSE_HEAD + b"".join(pieces[:3]))
             self.drop()
             return
-        pieces += answer.ending(model, with_usage=bool((ask.stream_options or {}).get("include_usage")))
+        pieces += said.ending(model, with_usage=bool((ask.stream_options or {}).get("include_usage")))
         pieces[0] = SSE_HEAD + pieces[0]
         if "GAP" in told:
             self._pace(seen, deque(pieces), int(told["GAP"]) / 1000)

@@ -4,8 +4,6 @@ import random
 
 import msgspec
 import pytest
-from tests.access_memory import MemoryAccess
-from tests.support import FixedClock
 
 from dragoman.access.credentials import REFUSED, REMEMBERED_MAX, Authenticator, Touch
 from dragoman.access.minting import DAY_S, Mint, Minted
@@ -13,6 +11,8 @@ from dragoman.access.pepper import Pepper
 from dragoman.access.texts import credential_text
 from dragoman.core.errors import NotAuthenticated, Unavailable
 from dragoman.core.names import Principal, ProjectId, Scope
+from tests.access_memory import MemoryAccess
+from tests.support import FixedClock
 
 PROJECT = ProjectId("default")
 

@@ -3,8 +3,6 @@
 import random
 
 import pytest
-from tests.access_memory import MemoryAccess
-from tests.support import FixedClock
 
 from dragoman.access.minting import DAY_S, Mint
 from dragoman.access.pepper import Pepper
@@ -13,6 +11,8 @@ from dragoman.access.scopes import DEFAULT_SCOPES
 from dragoman.access.texts import credential_id_of
 from dragoman.core.errors import BadRequest, Conflict, NotAllowed, NotFound
 from dragoman.core.names import Principal, ProjectId, Scope
+from tests.access_memory import MemoryAccess
+from tests.support import FixedClock
 
 PROJECT = ProjectId("default")
 PEPPER = Pepper("p1", b"k" * 32)

@@ -1,12 +1,12 @@
 """Names and ids of projects, and a project that must be there."""
 
 import pytest
-from tests.access_memory import MemoryAccess
 
 from dragoman.access.ports import Project
 from dragoman.access.projects import check_name, check_project_id, ensure_project
 from dragoman.core.errors import BadRequest, Conflict
 from dragoman.core.names import ProjectId
+from tests.access_memory import MemoryAccess
 
 
 @pytest.mark.parametrize("text", ["default", "a", "a-b_c", "3f0f7a52-5c0a-4a7e-9a27-2f6a0d4c9d11", "A" * 64])

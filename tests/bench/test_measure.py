@@ -1,6 +1,7 @@
 import os
 import socket
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_the_installed_size_counts_every_recorded_file_once_and_names_what_is_mi
     lock = tmp_path / "core.txt"
     lock.write_text("msgspec==0\nno-such-distribution-here==1\n")
     found = measure.installed(lock, package)
-    folder = Path(measure.metadata.distribution("msgspec").locate_file("msgspec"))  # pyright: ignore
+    folder = Path(str(metadata.distribution("msgspec").locate_file("msgspec")))
     at_least = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert found.missing == ("no-such-distribution-here",)
     assert set(found.sizes) == {"ours", "msgspec"}

@@ -30,10 +30,15 @@ def sample(cpu_s: float, *, deltas: int = 0, others_cpu_s: float = 0.0, load_cpu
 
 
 def made(
-    samples: dict[str, dict[str, list[Sample]]], *cases: Case, figures: tuple[Figure, ...] = (), **other: object
+    samples: dict[str, dict[str, list[Sample]]],
+    *cases: Case,
+    figures: tuple[Figure, ...] = (),
+    core: Installed | None = None,
+    asks_per_chat: dict[str, float] | None = None,
 ) -> report.Report:
-    known: dict[str, object] = {"core": None, "asks_per_chat": {}, **other}
-    return report.Report(MACHINE, 3, "relay", "dragoman", cases, samples, figures, **known)  # pyright: ignore
+    return report.Report(
+        MACHINE, 3, "relay", "dragoman", cases, samples, figures, core, {} if asks_per_chat is None else asks_per_chat
+    )
 
 
 def test_a_ratio_is_taken_inside_each_round() -> None:

@@ -80,8 +80,8 @@ def test_a_store_in_use_by_a_server_names_it_and_how_to_talk_to_it(cli):
 
     assert done.code == 75
     assert done.err == (
-        f"dragoman: The store .dragoman/dragoman.db is in use by a server, process {os.getpid()}."
-        " Talk to it with --url http://127.0.0.1:8080, or stop it first.\n"
+        f"dragoman: The store .dragoman/dragoman.db is in use by process {os.getpid()}, listening on"
+        " http://127.0.0.1:8080: talk to it with --url http://127.0.0.1:8080, stop it first, or use another --home.\n"
     )
 
 

@@ -181,11 +181,11 @@ def test_a_servers_error_ends_the_turn(capsys: pytest.CaptureFixture[str]):
     assert (report.status, report.code, report.detail) == ("failed", "upstream_failed", "It broke.")
 
 
-def test_a_turn_that_was_left_is_cancelled(capsys: pytest.CaptureFixture[str]):
+def test_a_turn_that_was_left_is_not_said_to_be_cancelled(capsys: pytest.CaptureFixture[str]):
     report = framed(("start", {"session_key": "s"}), ("token", {"text": "Ha"}))
-    report.interrupted()
+    report.left()
 
-    assert (capsys.readouterr().out, report.status) == ("Ha\n", "cancelled")
+    assert (capsys.readouterr().out, report.status) == ("Ha\n", "left")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from dragoman.cli import terminal
+from dragoman.cli.options import Settings
 from dragoman.cli.report import Report
 from dragoman.cli.talking import Question, check_question, code_of, new_conversation, remote_turn
 from dragoman.core.errors import BackendFailed, BadRequest
@@ -32,6 +34,7 @@ def test_a_question_has_the_length_the_config_allows():
     [
         ("completed", "", 0),
         ("cancelled", "", 130),
+        ("left", "", 130),
         ("failed", "upstream_idle", 5),
         ("failed", "storage_full", 75),
         ("needs_client", "", 5),
@@ -59,14 +62,20 @@ class Far:
             self.hung_up = True
 
 
-async def test_a_remote_turn_that_is_stopped_hangs_up():
+async def test_a_remote_turn_that_is_stopped_hangs_up_and_says_what_that_means(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(terminal, "settings", Settings)
     far, report, stop = Far(), Report(quiet=True), asyncio.Event()
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         group.create_task(remote_turn(far, Question("q", "k"), report, stop))
         await far.began.wait()
         stop.set()
 
-    assert (far.hung_up, report.status) == (True, "cancelled")
+    assert (far.hung_up, report.status) == (True, "left")
+    assert capsys.readouterr().err == (
+        "Hung up. The run goes on; find it with: dragoman runs ls, stop it with: dragoman runs cancel ID\n"
+    )
 
 
 async def test_what_goes_wrong_far_away_comes_out():

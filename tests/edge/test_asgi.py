@@ -11,7 +11,7 @@ from dragoman.core.messages import said
 from dragoman.core.names import ConversationId, ProjectId, Scope
 from dragoman.core.operations import ReadConversation
 from tests.parts import ADMIN, Gate, ScriptedReplies, open_config, text_reply
-from tests.streaming_client import Response
+from tests.streaming_client import Client, Response
 
 CHAT = "/api/v1/chat"
 STREAM = "/api/v1/chat/stream"
@@ -109,6 +109,138 @@ async def test_a_request_id_is_echoed_if_it_is_harmless(stage: Any, given: str, 
     async with stage() as s:
         answer = await s.client().request("GET", "/health", headers={"x-request-id": given})
     assert (answer.headers["x-request-id"] == given) is echoed
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/docs", "/docs/style.css", "/openapi/house.json"])
+async def test_what_anybody_may_read_can_be_asked_for_with_get_and_head_only(stage: Any, path: str) -> None:
+    async with stage() as s:
+        got = await s.anonymous().request("GET", path)
+        asked = await s.anonymous().request("HEAD", path)
+        others = [await s.anonymous().request(method, path) for method in ("POST", "OPTIONS", "DELETE", "TRACE")]
+    assert (got.status, asked.status, asked.body) == (200, 200, b"")
+    assert asked.headers["content-type"] == got.headers["content-type"]
+    assert int(asked.headers["content-length"]) == len(got.body) or path == "/metrics"
+    assert [(answer.status, answer.headers["allow"]) for answer in others] == [(405, "GET, HEAD")] * 4
+    assert json.loads(others[0].body) == {"error": {"code": "wrong_method", "message": "Method Not Allowed"}}
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "TRACE", "PROPFIND"])
+async def test_a_method_that_a_path_does_not_take_is_told_which_it_takes(stage: Any, method: str) -> None:
+    async with stage() as s:
+        answer = await s.client().request(method, "/api/v1/sessions/k")
+    assert (answer.status, answer.headers["allow"], secured(answer)) == (405, "GET, DELETE", True)
+    body = b'{"detail":"Method Not Allowed"}'
+    assert (answer.body, answer.headers["content-length"]) == (b"" if method == "HEAD" else body, str(len(body)))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/nothing", {"detail": "Not Found"}),
+        ("/api/v1/", {"detail": "Not Found"}),
+        ("/api/v1", {"error": {"code": "not_found", "message": "Not Found"}}),
+        ("/api/nothing", {"error": {"code": "not_found", "message": "Not Found"}}),
+        ("/", {"error": {"code": "not_found", "message": "Not Found"}}),
+        ("//api/v1/chat", {"error": {"code": "not_found", "message": "Not Found"}}),
+        ("", {"error": {"code": "not_found", "message": "Not Found"}}),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_an_unknown_path_is_answered_in_the_words_of_whose_prefix_it_has(
+    stage: Any, method: str, path: str, body: dict[str, Any]
+) -> None:
+    async with stage() as s:
+        answer = await s.anonymous().request(method, path)
+    assert (answer.status, json.loads(answer.body), secured(answer)) == (404, body, True)
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("/api/v1/chat/", "/api/v1/chat"),
+        ("/api/v1/chat///?a=b&c=%20", "/api/v1/chat?a=b&c=%20"),
+        ("/api/v1/tools/%D0%BA/execute/", "/api/v1/tools/%D0%BA/execute"),
+        ("/api/v1/tools/a%0d%0aset-cookie:%20x/execute/", "/api/v1/tools/a%0D%0Aset-cookie:%20x/execute"),
+        ("/api/v1/tools/a%3Fb%23c/execute/", "/api/v1/tools/a%3Fb%23c/execute"),
+        ("/api/v1/tools/a%25b/execute/", "/api/v1/tools/a%25b/execute"),
+    ],
+)
+async def test_a_trailing_slash_too_many_leads_to_the_same_path_without_it(
+    stage: Any, target: str, location: str
+) -> None:
+    async with stage() as s:
+        answer = await s.client().request("POST", target)
+        there = await s.client().request("POST", answer.headers["location"])
+    assert (answer.status, answer.headers["location"]) == (307, location)
+    assert there.status in (400, 404)  # the route took it: no redirect, and not the 404 of a path without a route
+    assert json.loads(there.body) != {"detail": "Not Found"}
+
+
+RATE_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+
+
+def rates(response: Response) -> tuple[str | None, ...]:
+    return tuple(response.headers.get(name) for name in RATE_HEADERS)
+
+
+async def test_every_answer_to_a_request_that_met_a_limit_says_how_it_stands(stage: Any) -> None:
+    async with stage(config=open_config(per_ip_rpm=60, per_credential_rpm=4)) as s:
+        minted = await s.house.mint.create("reader", ADMIN.project, scopes=(Scope.CHAT_READ,))
+        reader = {"authorization": f"Bearer {minted.text}"}
+        met = [
+            await s.anonymous().request("POST", CHAT, body=ask()),
+            await s.anonymous().request("POST", CHAT, body=ask(), headers=reader),
+            await s.client().request("POST", CHAT, body=b"{"),
+            await s.client().request("GET", "/api/v1/cron"),
+            await s.client().request("POST", CHAT, body=ask()),
+            await s.client().request("GET", "/api/v1/sessions/none"),
+            await s.client().request("GET", "/api/runs/none"),
+            await s.client().request("POST", STREAM, body=ask()),
+            await s.client().request("POST", CHAT, body=ask()),
+        ]
+        unmet = [
+            await s.client().request("GET", "/api/v1/nothing"),
+            await s.client().request("PUT", CHAT),
+            await s.client().request("POST", CHAT + "/"),
+            await s.client().request("POST", CHAT, headers={"content-length": "2000000"}),
+            await s.client().request("GET", "/health"),
+        ]
+    assert [(answer.status, *rates(answer)) for answer in met] == [
+        (401, "60", "59", "1"),
+        (403, "60", "58", "2"),
+        (400, "60", "57", "3"),
+        (501, "60", "56", "4"),
+        (200, "4", "3", "15"),
+        (404, "4", "2", "30"),
+        (404, "4", "1", "45"),
+        (200, "4", "0", "60"),
+        (429, "4", "0", "60"),
+    ]
+    assert [(answer.status, *rates(answer)) for answer in unmet] == [
+        (status, None, None, None) for status in (404, 405, 307, 413, 200)
+    ]
+
+
+async def test_what_comes_twice_in_an_answer_is_said_once(stage: Any) -> None:
+    names: list[list[bytes]] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            names.append([name for name, _ in message["headers"]])
+
+    async with stage(config=open_config(per_ip_rpm=1)) as s:
+
+        async def app(scope: Any, receive: Any, out: Any) -> None:
+            async def tapped(message: Any) -> None:
+                await send(message)
+                await out(message)
+
+            await s.house.app(scope, receive, tapped)
+
+        for _ in range(2):
+            await Client(app).request("POST", CHAT, body=ask())
+        await Client(app).request("GET", "/docs")
+    assert len(names) == 3 and all(len(set(each)) == len(each) for each in names)
 
 
 async def test_the_limit_per_address_wins_over_the_credential(stage: Any) -> None:

@@ -47,7 +47,7 @@ def chunk(body: bytes, more: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("announced", "refused"), [("10", False), ("11", True), ("9" * 40, True), ("x", False), ("", False)]
+    ("announced", "refused"), [("10", False), ("11", True), ("9" * 40, True), ("x", False), ("", False), ("²", False)]
 )
 def test_an_announced_length_over_the_limit_is_refused_before_reading(announced: str, refused: bool) -> None:
     if not refused:

@@ -43,6 +43,9 @@ TABLE = RouteTable((ALPHA, BETA))
     [
         ("POST", "/api/v1/chat", ("alpha", "/api/v1/chat", {})),
         ("GET", "/api/v1/sessions/a:b", ("alpha", "/api/v1/sessions/{key:path}", {"key": "a:b"})),
+        ("GET", "/api/v1/sessions/a\nb", ("alpha", "/api/v1/sessions/{key:path}", {"key": "a\nb"})),
+        ("GET", "/api/v1/sessions/\n", ("alpha", "/api/v1/sessions/{key:path}", {"key": "\n"})),
+        ("GET", "/api/v1/sessions/a\n/messages", ("alpha", "/api/v1/sessions/{key}/messages", {"key": "a\n"})),
         ("GET", "/api/v1/sessions/a/b", ("alpha", "/api/v1/sessions/{key:path}", {"key": "a/b"})),
         ("GET", "/api/v1/sessions/a/messages", ("alpha", "/api/v1/sessions/{key}/messages", {"key": "a"})),
         ("DELETE", "/api/v1/sessions/ключ", ("alpha", "/api/v1/sessions/{key:path}", {"key": "ключ"})),
@@ -61,7 +64,9 @@ def test_a_wrong_method_is_told_which_are_right() -> None:
     assert refused.value.allowed == ("GET", "DELETE")
 
 
-@pytest.mark.parametrize("path", ["/", "", "/api/v1", "/api/v1/chatter", "/s/x/y/api/chat", "//api/v1/chat"])
+@pytest.mark.parametrize(
+    "path", ["/", "", "/api/v1", "/api/v1/chatter", "/s/x/y/api/chat", "//api/v1/chat", "/api/v1/chat\n"]
+)
 def test_an_unknown_path_is_not_found(path: str) -> None:
     with pytest.raises(NotFound):
         TABLE.find("POST", path)

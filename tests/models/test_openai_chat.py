@@ -175,6 +175,14 @@ async def test_a_connection_is_kept_although_its_end_comes_a_moment_after_done(u
     assert upstream.counts["connections"] == 1
 
 
+async def test_what_follows_done_is_passed_over(upstream: Upstream) -> None:
+    async with model(upstream) as asked:
+        for _ in range(2):
+            upstream.script(HELLO + sse(STOP, b"[DONE]"), 0.0, sse(b"[DONE]", b"garbage"), 0.0, LAST_CHUNK, then="keep")
+            assert await ask(asked) == [TextPiece("hello"), DONE]
+    assert upstream.counts["connections"] == 1
+
+
 async def test_extra_headers_and_parameters_are_sent(upstream: Upstream) -> None:
     async with model(upstream, headers=(("X-Team", "blue"),), params={"temperature": 0.5}) as asked:
         await ask(asked)

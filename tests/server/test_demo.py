@@ -57,10 +57,17 @@ def test_an_answer_is_judged_by_its_status_and_what_must_stand_in_it(status: int
 
 
 def test_systems_whose_dialect_is_not_installed_are_named():
-    words = closing_words([], "http://h:1", Path("/tmp/c"))
+    words = closing_words([], "http://h:1", Path("/tmp/c"), stays=True)
     assert words.rstrip().splitlines()[-1] == (
         "Not part of this version: Grafana Assistant, Elastic Observability AI Assistant, Grip AI, Rowboat."
     )
+
+
+def test_what_to_try_next_says_so_when_the_server_does_not_stay():
+    line = "This is no terminal, so the server stops now; start one that stays with: dragoman serve"
+
+    assert line in closing_words([], "http://h:1", Path("/tmp/c"), stays=False).splitlines()
+    assert line not in closing_words([], "http://h:1", Path("/tmp/c"), stays=True)
 
 
 def test_the_whole_demo_goes_well_and_sends_every_example(tmp_path: Path):

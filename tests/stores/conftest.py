@@ -33,11 +33,19 @@ async def sqlite(folder: Path, clock: Clock) -> AsyncGenerator[Engine]:
     await store.close()
 
 
+@asynccontextmanager
+async def sqlite_beside(folder: Path, clock: Clock) -> AsyncGenerator[Engine]:
+    store = await open_store(folder / "dragoman.db", clock, writer=False)
+    yield store
+    await store.close()
+
+
 Opening = Callable[[Path, Clock], AbstractAsyncContextManager[Engine]]
 
 ENGINES: dict[str, Opening] = {"memory": memory, "sqlite": sqlite}
-"""To join: a function that opens an empty store in a folder of its own. DURABLE ones must find their data again."""
-DURABLE = ("sqlite",)
+"""To join: a function that opens an empty store in a folder of its own."""
+DURABLE: dict[str, Opening] = {"sqlite": sqlite_beside}
+"""Of those that keep their data: how another process would open it to read."""
 
 
 @pytest.fixture

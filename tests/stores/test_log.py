@@ -145,7 +145,7 @@ async def test_append_gives_the_place_of_the_last(store: Engine):
 
 EVERY_KIND: tuple[Event, ...] = (
     ev.ReplyStarted("assistant", "m"),
-    ev.ThinkingAdded("hm\n\"quoted\" \\ / \t \u2028 \x7f \x01 \0"),
+    ev.ThinkingAdded('hm\n"quoted" \\ / \t \u2028 \x7f \x01 \0'),
     ev.TextAdded("grüße 🦉"),
     ev.ReplyFinished("x", (ToolCall(CallId("1"), "t", '{"a": 1}'),), Usage(1, 2), "tool_calls", "hm"),
     ev.ToolStarted(ToolCall(CallId("1"), "t", "not json")),
@@ -483,7 +483,7 @@ async def test_a_history_is_whole_turns_in_order_without_deltas(store: Engine):
     assert len(expected) == 5 + 2 + 4 + 3
 
 
-async def view(store: Engine, run: str):  # noqa: ANN201
+async def view(store: Engine, run: str):
     found = await store.run(None, RunId(run))
     assert found is not None
     return found

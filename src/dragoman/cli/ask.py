@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dragoman.cli.failing import unwrapped
-from dragoman.cli.opening import in_house_of, load_settings, local_principal
+from dragoman.cli.opening import in_house_of, load_settings, local_principal, refuse_if_in_use
 from dragoman.cli.options import global_options, json_option, settings
 from dragoman.cli.remote import Remote, find_credential
 from dragoman.cli.report import Report
@@ -19,7 +19,6 @@ from dragoman.cli.talking import (
     code_of,
     local_turn,
     new_conversation,
-    refuse_if_served,
     remote_turn,
     turn_options,
 )
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from dragoman.server.assemble import House
 
 STDIN = "-"
+STDIN_CHARS_MAX = 10_000_000
+"""As much as [limits] message_chars can allow; what is longer is refused for its length."""
 
 
 @click.command("ask", short_help="Ask one question and print the answer as it comes.")
@@ -41,9 +42,11 @@ def command(
 ) -> int:
     """Ask TEXT (- reads it from stdin) and print the answer as it comes.
 
-    Without --url it runs in this process, on the local store. Ctrl-C stops the run.
+    Without --url it runs in this process, on the local store, and Ctrl-C stops the run; with it Ctrl-C hangs up.
     """
-    question = Question(sys.stdin.read() if text == STDIN else text, conversation or new_conversation(), model, agent)
+    question = Question(
+        sys.stdin.read(STDIN_CHARS_MAX + 1) if text == STDIN else text, conversation or new_conversation(), model, agent
+    )
     report = Report(quiet=as_json)
     if url:
         remote = Remote(url, find_credential(credential, settings().home))
@@ -64,7 +67,7 @@ def command(
 def _ask_here(question: Question, report: Report) -> None:
     config = load_settings().config
     check_question(question, config)
-    refuse_if_served(config)
+    refuse_if_in_use(config, can_talk=True)
 
     async def work(house: "House") -> None:
         principal = local_principal(config)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dragoman.cli.failing import unwrapped
-from dragoman.cli.opening import load_settings, local_principal
+from dragoman.cli.opening import load_settings, local_principal, refuse_if_in_use
 from dragoman.cli.options import global_options, settings
 from dragoman.cli.remote import Remote, find_credential
 from dragoman.cli.report import Report
@@ -23,7 +23,6 @@ from dragoman.cli.talking import (
     check_question,
     local_turn,
     new_conversation,
-    refuse_if_served,
     remote_turn,
     turn_options,
 )
@@ -47,7 +46,7 @@ Turn = Callable[[Any, Question, Report, asyncio.Event], Awaitable[None]]
 def command(conversation: str, model: str, agent: str, url: str | None, credential: str | None) -> None:
     """Talk with the assistant. Ctrl-C stops an answer, Ctrl-D leaves.
 
-    Without --url it runs in this process, on the local store.
+    Without --url it runs in this process, on the local store; with it Ctrl-C only stops listening.
     """
     key = conversation or new_conversation()
     config = load_settings(resolve_secrets=not url).config
@@ -55,7 +54,7 @@ def command(conversation: str, model: str, agent: str, url: str | None, credenti
         remote = Remote(url, find_credential(credential, settings().home))
         line = Line(nullcontext(), lambda _, question, report, stop: remote_turn(remote, question, report, stop))
     else:
-        refuse_if_served(config)
+        refuse_if_in_use(config, can_talk=True)
         principal = local_principal(config)
         line = Line(
             _open(config), lambda house, question, report, stop: local_turn(house, principal, question, report, stop)

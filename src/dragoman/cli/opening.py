@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 from dragoman.cli.failing import unwrapped
 from dragoman.cli.options import settings
 from dragoman.cli.terminal import warn
+from dragoman.core.errors import Unavailable
 from dragoman.core.names import Principal, ProjectId, Scope
+from dragoman.stores.sqlite.lock import holder_of
 
 if TYPE_CHECKING:
     from dragoman.server.assemble import House
@@ -51,6 +53,9 @@ def in_house(work: "Callable[[House], Awaitable[T]]", *, writer: bool, resolve_s
 def in_house_of(config: "Config", work: "Callable[[House], Awaitable[T]]", *, writer: bool) -> T:
     from dragoman.server.assemble import open_house  # noqa: PLC0415 keeps a verb's --help fast
 
+    if writer:
+        refuse_if_in_use(config)
+
     async def opened() -> T:
         async with open_house(config, settings().home, writer=writer) as house:
             return await work(house)
@@ -65,3 +70,17 @@ def store_path(config: "Config") -> Path:
     from dragoman.server.config import store_file  # noqa: PLC0415 keeps a verb's --help fast
 
     return store_file(config, settings().home)
+
+
+def refuse_if_in_use(config: "Config", *, can_talk: bool = False) -> None:
+    """Raises Unavailable when a process, most likely a server, writes this home's tapes. `can_talk` = the command
+    could ask that server instead."""
+    path = store_path(config)
+    holder = holder_of(path)
+    if holder is None:
+        return
+    where = f", listening on {holder.url}" if holder.url else ""
+    talk = f"talk to it with --url {holder.url or 'http://HOST:PORT'}, " if can_talk else ""
+    raise Unavailable(
+        f"The store {path} is in use by process {holder.pid}{where}: {talk}stop it first, or use another --home."
+    )

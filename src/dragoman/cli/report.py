@@ -29,7 +29,8 @@ class ToolLine:
 
 @dataclass
 class Report:
-    """`quiet` prints nothing as it goes. `status`: completed, failed, cancelled, needs_client; "" = not over yet."""
+    """`quiet` prints nothing as it goes. `status`: completed, failed, cancelled, needs_client, left; "" = not
+    over yet."""
 
     quiet: bool = False
     conversation: str = ""
@@ -167,10 +168,10 @@ class Report:
         if not self.quiet:
             note(dim(line))
 
-    def interrupted(self) -> None:
-        """Nothing more will come: the reader gave up."""
+    def left(self) -> None:
+        """Nothing more will be read, though the run may go on."""
         self._close_line()
-        self.status = self.status or "cancelled"
+        self.status = self.status or "left"
 
     def sum(self) -> str:
         """The closing line: what it took, and how to look closer."""

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from dragoman.cli.opening import load_settings
+from dragoman.cli.opening import load_settings, refuse_if_in_use
 from dragoman.cli.options import global_options, settings
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -25,4 +25,5 @@ def command(listen: str | None) -> int:
     level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(settings().verbosity, logging.DEBUG)
     logging.basicConfig(stream=sys.stderr, level=level, format=LOG_FORMAT)
     loaded = load_settings()
+    refuse_if_in_use(loaded.config)
     return serve(loaded.config, settings().home, listen=listen)

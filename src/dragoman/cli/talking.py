@@ -9,15 +9,14 @@ from msgspec import Struct
 
 from dragoman.cli.failing import run_exit_code
 from dragoman.cli.main import INTERRUPTED
-from dragoman.cli.opening import store_path
 from dragoman.cli.options import F
 from dragoman.cli.remote import Remote
 from dragoman.cli.report import Report
-from dragoman.core.errors import BadRequest, Unavailable
+from dragoman.cli.terminal import note
+from dragoman.core.errors import BadRequest
 from dragoman.core.messages import said
 from dragoman.core.names import ConversationId, Principal, RunId
 from dragoman.core.operations import CancelRun, StartTurn
-from dragoman.stores.sqlite.lock import holder_of
 
 if TYPE_CHECKING:
     from dragoman.server.assemble import House
@@ -67,18 +66,6 @@ def check_question(question: Question, config: "Config") -> None:
         raise BadRequest(f"The text has {len(question.text)} characters; {chars_max} at most ([limits] message_chars).")
 
 
-def refuse_if_served(config: "Config") -> None:
-    """Raises Unavailable, saying how to talk to it, when a server works on this home's store."""
-    path = store_path(config)
-    holder = holder_of(path)
-    if holder is not None:
-        where = holder.url or "http://HOST:PORT"
-        raise Unavailable(
-            f"The store {path} is in use by a server, process {holder.pid}. Talk to it with --url {where},"
-            " or stop it first."
-        )
-
-
 async def local_turn(
     house: "House", principal: Principal, question: Question, report: Report, stop: asyncio.Event
 ) -> None:
@@ -107,7 +94,7 @@ async def _cancel_when(stop: asyncio.Event, house: "House", principal: Principal
 
 
 async def remote_turn(remote: Remote, question: Question, report: Report, stop: asyncio.Event) -> None:
-    """One turn with a running server. Setting `stop` hangs up."""
+    """One turn with a running server. Setting `stop` hangs up; the run belongs to the server and goes on."""
     if question.agent:
         raise BadRequest("--agent works on the local store only: the API behind --url has no place for it.")
     async with asyncio.TaskGroup() as group:
@@ -117,11 +104,12 @@ async def remote_turn(remote: Remote, question: Question, report: Report, stop: 
         reading.cancel()
         stopping.cancel()
     if not report.status:
-        report.interrupted()
+        report.left()
+        note("Hung up. The run goes on; find it with: dragoman runs ls, stop it with: dragoman runs cancel ID")
 
 
 def code_of(report: Report) -> int:
     """The exit code a finished turn means."""
     if report.status == "completed":
         return 0
-    return INTERRUPTED if report.status == "cancelled" else run_exit_code(report.code)
+    return INTERRUPTED if report.status in ("cancelled", "left") else run_exit_code(report.code)

@@ -17,8 +17,8 @@ from dragoman.core.messages import Message, ToolCall, Usage
 from dragoman.core.names import CallId, ConversationId, ProjectId, RunId, Tape
 
 
-class _Event(Struct, frozen=True, tag_field="kind", omit_defaults=True):
-    """Spelling shared by all kinds: `kind` is the tag, defaults are left out."""
+class _Event(Struct, frozen=True, tag_field="kind", omit_defaults=True, gc=False):
+    """Spelling shared by all kinds: `kind` is the tag, defaults are left out. Values without cycles: no need for gc."""
 
 
 class ConversationCreated(_Event, frozen=True, tag="conversation_created"):
@@ -181,7 +181,7 @@ DELTAS = (TextAdded, ThinkingAdded)
 """Kinds whose content stands again, whole, in the ReplyFinished that follows."""
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """One event where it stands on a tape. `run` is "" for events of the conversation itself; `at` is Unix seconds."""
 
     seq: int

@@ -44,7 +44,7 @@ class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="part", gc=Fa
 Part = Text | Thinking | Image | ToolCall | ToolResult
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, gc=False):
     """One message. `name` is the agent's name where several speak, else empty."""
 
     role: Role

@@ -22,7 +22,7 @@ class Operation(Struct, Generic[R_co], frozen=True):
 # -- turns ---------------------------------------------------------------------------------------------------------
 
 
-class Started(Struct, frozen=True):
+class Started(Struct, frozen=True, gc=False):
     """A turn was accepted: committed and synced. `seq` is the place of its TurnReceived; readers follow from there."""
 
     conversation: ConversationId
@@ -53,7 +53,7 @@ class StartTurn(Operation[Started], frozen=True):
     origin: str = ""
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """A run's end, folded: what `collect` routes answer with.
 
     `text` is the last reply's text; `replies` counts model calls; `calls` lists every tool call in order.
@@ -76,7 +76,7 @@ class CancelRun(Operation["RunView"], frozen=True):
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
-class TurnView(Struct, frozen=True):
+class TurnView(Struct, frozen=True, gc=False):
     """One turn as a reader sees it: what was asked, what was answered (only the attempt that counts), how it ended."""
 
     run: RunId
@@ -88,7 +88,7 @@ class TurnView(Struct, frozen=True):
     """One of RunEnd; None while it runs; MessagesImported for what was said elsewhere."""
 
 
-class ConversationInfo(Struct, frozen=True):
+class ConversationInfo(Struct, frozen=True, gc=False):
     """What lists show. Times are Unix seconds.
 
     `messages` counts user messages and final answers of turns that ended well, imported ones included.
@@ -143,7 +143,7 @@ class DeleteConversation(Operation[Deleted], frozen=True):
     conversation: ConversationId
 
 
-class RunView(Struct, frozen=True):
+class RunView(Struct, frozen=True, gc=False):
     """One run. `status`: queued, running, completed, failed, cancelled, needs_client."""
 
     id: RunId

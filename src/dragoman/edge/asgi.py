@@ -4,11 +4,11 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from starlette.types import Receive, Scope, Send
 
-from dragoman.core.errors import BadRequest, DragomanError, LimitReached, NotAuthenticated, Unavailable
+from dragoman.core.errors import BadRequest, DragomanError, LimitReached, NotAuthenticated, Unavailable, WrongMethod
 from dragoman.core.names import Clock, Principal
 from dragoman.core.operations import StartTurn
 from dragoman.edge.authenticate import Door, Limits, Passed, RawHeaders
@@ -31,6 +31,12 @@ SECURITY_HEADERS: RawHeaders = [
 """On every answer, also the ones that refuse."""
 
 QUERY_FIELDS_MAX = 100
+
+PATH_CHARS = "/:@!$&'()*+,;="
+"""What stands for itself in a path besides letters, digits and `-._~` (RFC 3986, 3.3). Anything else, above all a line
+end, is percent-encoded again before a path that was asked for goes into a header."""
+
+OPEN_METHODS = ("GET", "HEAD")
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 
@@ -123,19 +129,21 @@ class App:
         except DragomanError as error:
             await self._refuse(exchange, error, send)
         except Exception:
-            logger.exception("request %s: %s %s", exchange.request_id.decode(), exchange.method, exchange.path)
+            logger.exception("request %s: %s %r", exchange.request_id.decode(), exchange.method, exchange.path)
             await self._refuse(exchange, DragomanError("Internal server error"), send)
         finally:
             self._metrics.answered(exchange.mounted, exchange.status, self._clock.monotonic() - began)
 
     async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = self._open.get(exchange.path)
-        if endpoint is not None and exchange.method == "GET":
+        if endpoint is not None:
+            if exchange.method not in OPEN_METHODS:
+                raise WrongMethod("Method Not Allowed", allowed=OPEN_METHODS)
             await self._reply(exchange, await endpoint(scope), send)
             return
         if moved := self._find(exchange):
             query = scope["query_string"].decode("latin-1")
-            where = moved + (f"?{query}" if query else "")
+            where = quote(moved, safe=PATH_CHARS) + (f"?{query}" if query else "")
             await self._reply(exchange, Reply(307, headers=(("location", where),)), send)
             return
         mounted = exchange.mounted
@@ -274,7 +282,7 @@ class App:
         headers.append((b"content-length", b"%d" % len(reply.body)))
         exchange.status = reply.status
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        await send({"type": "http.response.body", "body": b"" if exchange.method == "HEAD" else reply.body})
 
 
 def query_of(scope: Scope) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The desk: takes an operation to the runtime or store call that answers it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -80,9 +80,9 @@ class Desk:
             case ops.DeleteConversation():
                 return await self._conversations.delete(principal, operation)
             case ops.CancelRun():
-                return await self._runs.cancel(principal, operation)
+                return await self._of_either(lambda runs: runs.cancel(principal, operation))
             case ops.ReadRun(run=run):
-                return await self._runs.timeline(project, run)
+                return await self._of_either(lambda runs: runs.timeline(project, run))
             case ops.ListTools(agent=agent):
                 return ops.ToolList(self._tools.specs(self._agent(agent).tools))
             case ops.CallTool():
@@ -98,10 +98,18 @@ class Desk:
     async def outcome(self, started: ops.Started) -> ops.Outcome:
         return await (self._ephemeral if started.ephemeral else self._runs).outcome(started)
 
+    async def _of_either(self, ask: Callable[[Runs], Awaitable[R]]) -> R:
+        """A run's id does not tell who drives it: those that are kept are asked first, then those that are not."""
+        try:
+            return await ask(self._runs)
+        except NotFound:
+            return await ask(self._ephemeral)
+
     def _agent(self, name: str) -> AgentSpec:
-        agent = self._agents.get(name or self._facts.default_agent)
+        wanted = name or self._facts.default_agent
+        agent = self._agents.get(wanted)
         if agent is None:
-            raise NotFound(f"There is no agent {name}.", what="agent")
+            raise NotFound(f"There is no agent {wanted}.", what="agent")
         return agent
 
     async def _call_tool(self, principal: Principal, operation: ops.CallTool) -> ops.ToolOutput:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
+from math import ceil
 
 from starlette.types import Scope as AsgiScope
 
@@ -41,7 +42,7 @@ def _fail(error: errors.DragomanError, request: Request | None) -> Reply:
     if isinstance(error, errors.WrongMethod):
         headers.append(("allow", ", ".join(error.allowed)))
     if isinstance(error, errors.LimitReached | errors.Unavailable):
-        headers.append(("retry-after", str(max(1, round(error.retry_after_s + 0.499)))))
+        headers.append(("retry-after", str(max(1, ceil(error.retry_after_s)))))
     body: dict[str, object] = {"code": error.code, "message": error.detail}
     if request is not None:
         body["request_id"] = request.id
@@ -51,9 +52,10 @@ def _fail(error: errors.DragomanError, request: Request | None) -> Reply:
 def bearer(headers: Mapping[str, str]) -> str:
     """The credential of `Authorization: Bearer …`. Raises NotAuthenticated."""
     scheme, _, text = headers.get("authorization", "").partition(" ")
+    text = text.strip()
     if scheme.lower() != "bearer" or not text:
         raise errors.NotAuthenticated("Send a credential as `Authorization: Bearer …`.")
-    return text.strip()
+    return text
 
 
 def _run_id(request: Request) -> RunId:

@@ -1,19 +1,27 @@
 """HTTP/1.1 at the socket: uvicorn's protocol with bounds on a request's head and on the time it may take to arrive."""
 
-import logging
-from typing import Any
+from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from dragoman.edge.asgi import SECURITY_HEADERS
-
-logger = logging.getLogger("dragoman.edge")
 
 URL_BYTES_MAX = 16 * 1024
 HEAD_BYTES_MAX = 64 * 1024
 HEADERS_MAX = 200
+UNPARSED_BYTES_MAX = URL_BYTES_MAX + HEAD_BYTES_MAX
+"""What may come in without the parser getting anywhere: it keeps a header until its line ends, however long that is."""
 HEAD_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 60.0
+
+_REFUSALS = {
+    400: (b"400 Bad Request", b'{"detail":"Invalid HTTP request received."}'),
+    414: (b"414 URI Too Long", b'{"detail":"The URL is too long (max %d bytes)"}' % URL_BYTES_MAX),
+    431: (
+        b"431 Request Header Fields Too Large",
+        b'{"detail":"The request has too many headers (max %d of %d bytes)"}' % (HEADERS_MAX, HEAD_BYTES_MAX),
+    ),
+}
 
 
 class _HeadTooLarge(Exception):
@@ -21,7 +29,7 @@ class _HeadTooLarge(Exception):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """What is not HTTP, or has a head out of all proportion, is answered with 400 or 431 and the security headers.
+    """What is not HTTP, or has a head out of all proportion, is answered with 400, 414 or 431 and the security headers.
 
     `late(now)` tells whether the peer takes too long over its request; the server asks every second or so, which costs
     less than a timer for each request.
@@ -30,14 +38,44 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
+        self._unparsed_bytes = 0
         self._head_since: float | None = self.loop.time()
         self._body_since: float | None = None
         self._refusal = 400
+        self._refused = False
 
     def late(self, now: float) -> bool:
         if self._head_since is not None:
-            return now - self._head_since > HEAD_TIMEOUT_S
+            # An answer that is owed to an earlier request is not cut short for the sake of the next one's head.
+            return self._unanswered is None and now - self._head_since > HEAD_TIMEOUT_S
         return self._body_since is not None and now - self._body_since > BODY_TIMEOUT_S
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._unparsed_bytes += len(data)
+        super().data_received(data)
+        if self._unparsed_bytes > UNPARSED_BYTES_MAX:
+            self._refusal = 431
+            self.send_400_response("")
+        elif self._is_idle and self.timeout_keep_alive_task is None:
+            # What came was no request: a blank line, or the rest of a body whose request is answered already. uvicorn
+            # takes it for one and stops its timer; without another the connection could stay for ever.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    @property
+    def _unanswered(self) -> RequestResponseCycle | None:
+        """The last request, if its answer is not complete."""
+        last = cast("RequestResponseCycle | None", self.cycle)  # None until the first request, says uvicorn's code
+        return None if last is None or last.response_complete else last
+
+    @property
+    def _is_idle(self) -> bool:
+        """Every request so far was read and answered, and the connection may carry another."""
+        waiting = self._head_since is not None or self._body_since is not None
+        return not waiting and self._unanswered is None and not self.transport.is_closing()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -51,29 +89,45 @@ class HttpProtocol(HttpToolsProtocol):
             raise _HeadTooLarge
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
         self._head_bytes += len(name) + len(value) + 4
+        if self._head_since is not None:
+            super().on_header(name, value)
+        # Else it is a trailer, after a body in chunks. A proxy that vouches for headers does not vouch for it, and the
+        # application may not have looked at its headers yet: it is counted and dropped (RFC 9110, 6.5.1).
         if self._head_bytes > HEAD_BYTES_MAX or len(self.headers) > HEADERS_MAX:
             self._refusal = 431
             raise _HeadTooLarge
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        self._unparsed_bytes = 0
         self._body_since, self._head_since = self._head_since, None
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        self._unparsed_bytes = 0
         self._body_since = None
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Whoever asks for another protocol is answered in this one (RFC 9110, 7.8): nothing an operator could mend."""
+
     def send_400_response(self, msg: str) -> None:
-        status, body = {
-            400: (b"400 Bad Request", b'{"detail":"Invalid HTTP request received."}'),
-            414: (b"414 URI Too Long", b'{"detail":"The URL is too long (max %d bytes)"}' % URL_BYTES_MAX),
-            431: (
-                b"431 Request Header Fields Too Large",
-                b'{"detail":"The request has too many headers (max %d of %d bytes)"}' % (HEADERS_MAX, HEAD_BYTES_MAX),
-            ),
-        }[self._refusal]
+        """Answer with the refusal and close; but first what is owed to requests before this one (pipelining)."""
+        self._refused = True
+        last = self._unanswered
+        if last is not None and not last.more_body:
+            # What is broken comes after it: the connection ends with its answer.
+            last.keep_alive = False
+            return
+        if last is not None and (last.response_started or self.pipeline):
+            # Its own body is broken, and a second answer would land in the midst of another's bytes.
+            self.transport.close()
+            return
+        status, body = _REFUSALS[self._refusal]
         lines = [b"HTTP/1.1 " + status, *(name + b": " + value for name, value in SECURITY_HEADERS)]
         lines += [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close", b"", body]
         self.transport.write(b"\r\n".join(lines))

@@ -59,7 +59,7 @@ def _trusts(address: str, trusted: Sequence[Network]) -> bool:
 def refuse_large(headers: Mapping[str, str], *, bytes_max: int) -> None:
     """Raises TooLarge if the announced length is over the limit: before anything of the body is read."""
     announced = headers.get("content-length", "")
-    if announced.isdigit() and (len(announced) > 18 or int(announced) > bytes_max):
+    if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > bytes_max):
         raise too_large(bytes_max)
 
 

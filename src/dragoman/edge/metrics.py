@@ -26,8 +26,9 @@ class Metrics:
             registry=self._registry,
         )
         self._registry.register(_Runtime(counters, live_runs))
-        # `labels` costs more than the counting itself, and there are few combinations.
-        self._by_label: dict[tuple[int, int], tuple[Counter, Histogram]] = {}
+        # `labels` costs more than the counting itself, and there are few combinations. The key is an identity, which
+        # stays its own only as long as the value holds the thing itself.
+        self._by_label: dict[tuple[int, int], tuple[Counter, Histogram, Mounted | None]] = {}
 
     def answered(self, mounted: Mounted | None, status: int, seconds: float) -> None:
         key = (id(mounted), status)
@@ -35,7 +36,7 @@ class Metrics:
         if found is None:
             dialect = mounted.dialect.name if mounted else ""
             route = f"{mounted.route.method} {mounted.route.path}" if mounted else ""
-            found = (self._requests.labels(dialect, route, str(status)), self._seconds.labels(dialect, route))
+            found = (self._requests.labels(dialect, route, str(status)), self._seconds.labels(dialect, route), mounted)
             self._by_label[key] = found
         found[0].inc()
         found[1].observe(seconds)

@@ -57,7 +57,8 @@ class RouteTable:
                 self._put(pattern.methods, mounted)
                 return
         regex, _, _ = compile_path(path)
-        pattern = _Pattern(path, regex, {})
+        # DOTALL: `{name:path}` is the rest of the path, whatever it holds. An id with a line end is an id.
+        pattern = _Pattern(path, re.compile(regex.pattern, re.DOTALL), {})
         self._put(pattern.methods, mounted)
         bucket.append(pattern)
 

@@ -159,7 +159,9 @@ def _abstain(tools: Sequence[ToolSpec]) -> str:
         names = ", ".join(f"`{tool.name}`" for tool in tools[:TOOLS_NAMED_MAX])
         more = f" and {len(tools) - TOOLS_NAMED_MAX} more" if len(tools) > TOOLS_NAMED_MAX else ""
         lines.append(f"What I can do is call these tools: {names}{more}.")
-        examples = [tool.examples[0] for tool in tools if tool.examples][:3]
+        examples = list({tool.toolset: tool.examples[0] for tool in reversed(tools) if tool.examples}.values())[-3:][
+            ::-1
+        ]
         if examples:
             lines.append("Try: " + " · ".join(f'"{example}"' for example in examples))
     else:

@@ -18,17 +18,19 @@ PARAMETERS_MAX = 40
 
 
 class Filled(Struct, frozen=True):
-    """`missing` are required parameters without a value; `used` are stems of words that became part of a value."""
+    """`missing` are required parameters without a value, of `required` in all; `used` are the stems of words, and the
+    markers, that became part of a value."""
 
     arguments: dict[str, Any]
     missing: tuple[str, ...]
     used: frozenset[str]
+    required: int = 0
 
 
 def fill(parameters: JsonSchema, reading: Reading) -> Filled:
     """Arguments for a tool with these parameters. Required ones have the first choice among what the text names."""
     properties = _properties(parameters)
-    required = [name for name in _list(parameters.get("required")) if name in properties]
+    required = [name for name in _list(parameters.get("required")) if isinstance(name, str) and name in properties]
     taking = Taking(reading)
     arguments: dict[str, Any] = {}
     for name in [*required, *(name for name in properties if name not in required)][:PARAMETERS_MAX]:
@@ -39,6 +41,7 @@ def fill(parameters: JsonSchema, reading: Reading) -> Filled:
         {name: arguments[name] for name in properties if name in arguments},
         tuple(name for name in required if name not in arguments),
         frozenset(taking.used),
+        len(required),
     )
 
 
@@ -67,6 +70,8 @@ def _value(name: str, schema: JsonSchema, taking: Taking, *, required: bool) -> 
     text = taking.reading.text
     types = _types(schema)
     words = frozenset(split_name(name).lower().split())
+    if not words:
+        return None
     if "boolean" in types:
         return _flag(name, words, taking)
     said = _said_outright(name, taking)

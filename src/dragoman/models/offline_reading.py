@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-TEXT_CHARS_MAX = 2_000
+TEXT_CHARS_MAX = 1_000
 """More of a question is not looked at: a text that long is material, and what to do with it stands at its beginning."""
 
 FILE, GLOB, PROMQL, QUOTED, NAME = "§file", "§glob", "§promql", "§quoted", "§name"
@@ -91,7 +91,9 @@ _PROMQL = re.compile(
 )
 _PROMQL_MORE = re.compile(
     r"\s*(?:by|without)\s*\([^()]*\)|\s*\[\d+[smhdwy](?::\d*[smhdwy]?)?\]|\s*offset\s+\d+[smhdwy]"
-    rf"|\s*(?:==|!=|>=|<=|[-+*/%^<>])\s*(?:bool\s+)?(?:\d+(?:\.\d+)?|{_PROMQL_CALL}|[a-zA-Z_:][\w:]*(?:\{{[^{{}}]*\}})?)"
+    r"|\s*(?:==|!=|>=|<=|[-+*/%^<>])\s*(?:bool\s+)?"
+    r"(?:(?:on|ignoring)\s*\([^()]*\)\s*(?:group_(?:left|right)\s*(?:\([^()]*\))?\s*)?)?"
+    rf"(?:\d+(?:\.\d+)?|{_PROMQL_CALL}|[a-zA-Z_:][\w:]*(?:\{{[^{{}}]*\}})?)"
 )
 
 

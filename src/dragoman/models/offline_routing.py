@@ -94,7 +94,7 @@ class Index:
         self._tools = tuple(tools)
         self._documents = [_document(tool) for tool in tools]
         self._known_in = Counter(word for document in self._documents for word in document.weights)
-        self._length = sum(document.length for document in self._documents) / max(1, len(self._documents))
+        self._length = sum(document.length for document in self._documents) / max(1, len(self._documents)) or 1.0
 
     def choose(self, reading: Reading) -> Choice | None:
         """The tool that is meant, or None if none is."""
@@ -110,13 +110,13 @@ class Index:
             filled = fill(tool.parameters, reading)
             covered = self._covered(reading.words, self._documents[at], filled.used)
             score *= covered * covered * (MISSING_SHARE if filled.missing else 1.0)
-            if covered > COVERED_MIN and score > best_score and not self._is_chance(tool, filled, reading, at):
+            if covered > COVERED_MIN and score > best_score and not self._is_chance(filled, reading, at):
                 best, best_score = Choice(tool, filled), score
         return best
 
-    def _is_chance(self, tool: ToolSpec, filled: Filled, reading: Reading, at: int) -> bool:
+    def _is_chance(self, filled: Filled, reading: Reading, at: int) -> bool:
         """Whether nothing but words of its description speaks for a tool, or it would have to guess all it needs."""
-        if len(filled.missing) > 1 and not filled.arguments.keys() & set(tool.parameters.get("required") or ()):
+        if len(filled.missing) > 1 and len(filled.missing) == filled.required:
             return True
         document = self._documents[at]
         return not any(_found(word, document)[0] in document.meant for word in reading.words)

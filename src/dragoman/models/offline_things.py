@@ -120,6 +120,7 @@ _WHERE = _pattern(
     r"\s+(?:in|inside|within|across|under|throughout)\s+",
     r"(?:(?:the|my|all|this|our|every)\b|\S*[./]|src\b|code\b|files?\b).*$",
 )
+_WHEN = _pattern(r"\s+(?:over|in|during|within|for)\s+the\s+(?:last|past)\b.*$")
 _TAIL = _pattern(r"(?:[?.!,;\s]|\bplease\b|\bexist\b)+$")
 
 
@@ -134,7 +135,7 @@ def _text(_: Parameter, taking: Taking) -> str | None:
         return quoted
     for pattern in _SEARCHED:
         for found in _group(pattern, reading.text):
-            said = _TAIL.sub("", _ARTICLE.sub("", _WHERE.sub("", found)))
+            said = _TAIL.sub("", _ARTICLE.sub("", _WHERE.sub("", _WHEN.sub("", found))))
             if said:
                 return taking.first([said])
     return taking.first([*reading.names, *_group(_MARK, reading.text)])

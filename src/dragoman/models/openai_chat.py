@@ -113,12 +113,12 @@ class OpenAIChat:
     async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
         """See the port."""
         body = self._writer.body(prompt, stream=stream)
-        watch = _Watch(self._options)
+        began = asyncio.get_running_loop().time()
         response = await self._post(body, stream=stream)
+        watch = _Watch(response, self._options, began)
         try:
             if response.status != 200:
                 raise await self._refusal(response)
-            watch.response = response
             fold = ReplyFold(self._bounds, self._faults, model_name=prompt.model_name or self._options.name)
             media_type = response.headers.get("Content-Type", "").lower()
             if _is_stream(media_type, asked=stream):
@@ -261,17 +261,18 @@ class _Watch:
     One timer for the whole reply: it looks when it fires, instead of being set anew for each read.
     """
 
-    __slots__ = ("_ends_at", "_limit_s", "_loop", "_since", "_timer", "_total_s", "expired", "response")
+    __slots__ = ("_ends_at", "_limit_s", "_loop", "_response", "_since", "_timer", "_total_s", "expired")
 
-    def __init__(self, options: OpenAIChatOptions) -> None:
+    def __init__(self, response: ClientResponse, options: OpenAIChatOptions, began: float) -> None:
+        """`began`: when the reply was asked for, on the loop's clock."""
+        self._response = response
         self._loop = asyncio.get_running_loop()
         self._total_s = options.total_s
-        self._ends_at = self._loop.time() + options.total_s
+        self._ends_at = began + options.total_s
         self._limit_s = options.idle_s
         self._since = math.inf
         """When we began to wait; never, while the reader of the reply is busy with what it has."""
         self._timer: asyncio.TimerHandle | None = None
-        self.response: ClientResponse | None = None
         self.expired = ""
         """"" or what took too long, as a sentence."""
 
@@ -306,8 +307,7 @@ class _Watch:
             if due >= self._ends_at
             else _too_long_to_answer(self._limit_s)
         )
-        if self.response is not None:
-            self.response.close()
+        self._response.close()
 
 
 def _is_stream(media_type: str, *, asked: bool) -> bool:

@@ -60,7 +60,7 @@ class Conversations:
         for run in unfinished:
             await self._runs.stop(run, cancelled_by=principal.credential_id)
         if self._changed is not None:
-            self._changed(principal.project, operation.conversation)
+            await self._changed(principal.project, operation.conversation)
         return Deleted(operation.conversation)
 
     async def take_in(
@@ -74,6 +74,9 @@ class Conversations:
     ) -> ConversationInfo:
         """Make a conversation of messages from elsewhere. Raises Conflict if one of that id exists."""
         created = ConversationCreated(project, conversation, origin=imported.source)
-        return await self._store.put_messages(
+        info = await self._store.put_messages(
             created, imported, at=created_at, updated_at=updated_at, run=self._new_id()
         )
+        if self._changed is not None:
+            await self._changed(project, conversation)
+        return info

@@ -12,13 +12,15 @@ from typing import assert_never, cast
 
 from dragoman.core import events as ev
 from dragoman.core.agents import AgentSpec, Repeat, ToolSpec
-from dragoman.core.errors import BackendFailed
+from dragoman.core.errors import DragomanError
 from dragoman.core.messages import ToolCall, Usage
 from dragoman.core.names import Clock
+from dragoman.core.operations import TurnView
 from dragoman.core.transcript import Transcript
 from dragoman.runtime import history, machine
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.counters import Counters
+from dragoman.runtime.past import Past, newest
 from dragoman.runtime.ports import (
     CallContext,
     Claim,
@@ -31,10 +33,13 @@ from dragoman.runtime.ports import (
     StaleClaim,
     TextPiece,
     ThinkingPiece,
+    ToolOutcome,
     Tools,
 )
 
 logger = logging.getLogger("dragoman.runtime")
+
+NO_ANSWER = "The model ended without an answer. Ask again."
 
 
 class Seed:
@@ -58,7 +63,12 @@ class _Attempt:
         self.received = ev.TurnReceived(())
         self.agent = AgentSpec("", "")
         self.tools: tuple[ToolSpec, ...] = ()
-        self.past: tuple[history.TurnView, ...] = ()
+        self.seq = 0
+        """Place of the TurnReceived."""
+        self.seen = 0
+        """An entry of this run that is known to be on the tape."""
+        self.past: tuple[TurnView, ...] = ()
+        self.past_weights: tuple[int, ...] = ()
         self.model_name = ""
         self.pending: list[ev.Event] = []
         self._log = log
@@ -70,7 +80,7 @@ class _Attempt:
 
     async def commit(self) -> None:
         events, self.pending = self.pending, []
-        last = await self._log.append(self.claim, events)
+        self.seen = last = await self._log.append(self.claim, events)
         for offset, event in enumerate(reversed(events)):
             if isinstance(event, ev.ReplyStarted):
                 self.state.reply_seq = last - offset
@@ -100,6 +110,7 @@ class Driver:
         self._budget = budget
         self._clock = clock
         self._counters = counters
+        self._past = Past()
 
     async def drive(self, claim: Claim, seed: Seed | None = None) -> Claim | None:
         """Carry a claimed run to its end; the claim of the run that waited behind it, if any.
@@ -134,12 +145,15 @@ class Driver:
     async def end(self, claim: Claim, ending: Callable[[Usage], ev.RunEnd]) -> Claim | None:
         """End a run whose driving broke off; what it had said so far stays on the tape. The claim of the run behind it.
 
-        Raises StaleClaim, also when the run was deleted. `ending` makes the end from what the run has used.
+        Raises StaleClaim, also when the run has ended already or was deleted, and errors of the store. `ending` makes
+        the end from what the run has used.
         """
-        attempt = await self._open(claim, None)
-        if attempt.state.end is not None:
-            return None
-        return await self._end(attempt, ending(attempt.state.usage))
+        state = machine.RunState()
+        for entry in await self._log.read_run(claim):
+            state.add(entry.event, at=entry.at, seq=entry.seq)
+        if state.received is None or state.end is not None:
+            raise StaleClaim
+        return await self._finish(claim, (ending(state.usage),), weight=state.weight)
 
     async def _open(self, claim: Claim, seed: Seed | None) -> _Attempt:
         attempt = _Attempt(claim, self._log, self._clock)
@@ -158,23 +172,62 @@ class Driver:
         attempt.received = attempt.state.received
         attempt.agent = self._agents.get(attempt.received.agent) or self._agents[self._default_agent]
         attempt.tools = self._tools.specs(attempt.agent.tools)
-        if attempt.received.client_tools:
-            attempt.tools = (*attempt.tools, *attempt.received.client_tools)
+        if theirs := attempt.received.client_tools:
+            # The caller's own tool comes before ours of that name: a call can only mean one of them.
+            names = {tool.name for tool in theirs}
+            attempt.tools = (*(tool for tool in attempt.tools if tool.name not in names), *theirs)
+        attempt.seq = attempt.seen = seq
         if seed is None or not seed.fresh:
-            chars_max = attempt.agent.history_tokens * history.CHARS_PER_TOKEN
-            entries = await self._log.history(claim.tape, before=seq, chars_max=chars_max)
-            attempt.past = Transcript(entries).turns()
+            await self._remember(attempt)
         return attempt
 
+    async def _remember(self, attempt: _Attempt) -> None:
+        """Find the earlier turns: in memory if we served the last of them ourselves, else on the tape."""
+        chars_max = attempt.agent.history_tokens * history.CHARS_PER_TOKEN
+        tape = attempt.claim.tape
+        known = self._past.before(tape, attempt.seq)
+        if known is not None:
+            attempt.past, attempt.past_weights = newest(*known, chars_max=chars_max)
+            return
+        entries = await self._log.history(tape, before=attempt.seq, chars_max=chars_max)
+        attempt.past = Transcript(entries).turns()
+        attempt.past_weights = tuple(map(machine.turn_weight, attempt.past))
+
+    async def _keep(self, attempt: _Attempt, end: ev.Event) -> None:
+        """Remember the conversation for its next turn, if this one is the last on its tape and ended as most do."""
+        tape, state = attempt.claim.tape, attempt.state
+        self._past.forget(tape)
+        if not isinstance(end, ev.RunCompleted):
+            return
+        entries = await self._log.read(tape, after=attempt.seen)
+        if not entries or entries[-1].run != attempt.claim.run or entries[-1].event != end:
+            return  # somebody has asked already: that turn reads the tape
+        asked = attempt.received.messages
+        view = TurnView(attempt.claim.run, attempt.seq, entries[-1].at, asked, tuple(state.messages[len(asked) :]), end)
+        turns, weights = (*attempt.past, view), (*attempt.past_weights, state.weight)
+        chars_max = attempt.agent.history_tokens * history.CHARS_PER_TOKEN
+        self._past.keep(tape, entries[-1].seq, *newest(turns, weights, chars_max=chars_max))
+
     def _rules(self, attempt: _Attempt) -> Mapping[str, Repeat]:
-        return {tool.name: tool.repeat for tool in attempt.tools} if attempt.state.interrupted_calls else {}
+        """Of calls that a dead attempt began, whether or not the agent still holds those tools."""
+        state = attempt.state
+        if not state.interrupted_calls:
+            return {}
+        names = {call.name for call in state.open_calls.values() if call.id in state.interrupted_calls}
+        return {name: spec.repeat for name in names if (spec := self._tools.spec(name)) is not None}
 
     async def _end(self, attempt: _Attempt, event: ev.Event) -> Claim | None:
-        facts = [*attempt.pending, event]
+        facts = (*attempt.pending, event)
         attempt.pending = []
-        following = await self._log.finish(attempt.claim, facts, weight=attempt.state.weight)
+        following = await self._finish(attempt.claim, facts, weight=attempt.state.weight)
+        if following is None:
+            await self._keep(attempt, event)
+        return following
+
+    async def _finish(self, claim: Claim, events: Sequence[ev.Event], *, weight: int) -> Claim | None:
+        following = await self._log.finish(claim, events, weight=weight)
         self._counters.runs += 1
-        if isinstance(event, ev.RunFailed):
+        if isinstance(events[-1], ev.RunFailed):
             self._counters.errors += 1
         return following
 
@@ -199,15 +252,17 @@ class Driver:
         attempt.note(ev.ReplyStarted(agent.name, model_name))
         # Models are async generators: closing one closes its connection, which is how cancel reaches the socket.
         pieces = cast("AsyncGenerator[ReplyPiece]", model.reply(prompt, stream=received.deltas))
-        try:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    if await self._take(attempt, piece):
-                        return None
-        except BackendFailed as error:
-            logger.warning("run %s: reply %d failed: %s: %s", attempt.claim.run, number, error.code, error)
-            return ev.RunFailed(error.code, error.detail, attempt.state.usage)
-        return ev.RunFailed("upstream_truncated", "The model ended without an answer.", attempt.state.usage)
+        async with aclosing(pieces):
+            while True:
+                try:  # around the model alone: what the store raises means something else
+                    piece = await anext(pieces)
+                except StopAsyncIteration:
+                    return ev.RunFailed("upstream_truncated", NO_ANSWER, attempt.state.usage)
+                except DragomanError as error:
+                    logger.warning("run %s: reply %d failed: %s: %s", attempt.claim.run, number, error.code, error)
+                    return ev.RunFailed(error.code, error.detail, attempt.state.usage)
+                if await self._take(attempt, piece):
+                    return None
 
     async def _take(self, attempt: _Attempt, piece: ReplyPiece) -> bool:
         """Put a piece on the tape; True when it was the last."""
@@ -254,9 +309,14 @@ class Driver:
 
     async def _run_tool(self, attempt: _Attempt, call: ToolCall) -> None:
         began = self._clock.monotonic()
-        context = CallContext(attempt.claim.project, f"{attempt.claim.run}:{call.id}")
-        outcome = await self._tools.call(call, context)
+        outcome = await self._outcome(attempt, call)
         took_ms = round((self._clock.monotonic() - began) * 1000)
         self._counters.tool_calls += 1
         attempt.note(ev.ToolReturned(call.id, outcome.content, outcome.is_error, took_ms, outcome.code))
         await attempt.commit()
+
+    async def _outcome(self, attempt: _Attempt, call: ToolCall) -> ToolOutcome:
+        """A tool that this agent does not hold is not run, whoever talked the model into calling it."""
+        if self._tools.spec(call.name) is not None and all(tool.name != call.name for tool in attempt.tools):
+            return ToolOutcome(f"There is no tool {call.name}.", True, "unknown_tool")
+        return await self._tools.call(call, CallContext(attempt.claim.project, f"{attempt.claim.run}:{call.id}"))

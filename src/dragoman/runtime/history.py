@@ -2,11 +2,13 @@
 
 The cost of a prompt depends on its budget and not on how long the conversation is: `Log.history` hands over only the
 newest turns, and this file cuts them to the budget. A tool call is never parted from its result: messages are dropped
-in *groups*, and a reply with calls forms one group with the results that follow it.
+in *groups*, and a reply with calls forms one group with the results that follow it. Results that a caller brings belong
+to the calls with which the turn before ended (`RunNeedsClient`); such a turn is part of the turn at hand.
 """
 
 from collections.abc import Iterable, Sequence
 
+from dragoman.core.events import RunNeedsClient
 from dragoman.core.messages import Message, Part, ToolCall, ToolResult, said
 from dragoman.core.operations import TurnView
 from dragoman.core.transcript import ended_well
@@ -25,13 +27,27 @@ def prompt(
     """Instructions as one system message, then the newest whole groups of `past` within `tokens_max`, then `turn`."""
     system = "\n\n".join(text for text in instructions if text)
     messages = [said("system", system)] if system else []
-    messages.extend(_newest(past, tokens_max * CHARS_PER_TOKEN))
-    messages.extend(turn)
+    earlier = [each for each in past if ended_well(each)]
+    at_hand = _continued(earlier, turn)
+    messages.extend(_newest(earlier, tokens_max * CHARS_PER_TOKEN))
+    messages.extend(at_hand)
     return tuple(_shortened(message) for message in messages)
 
 
+def _continued(earlier: list[TurnView], turn: Sequence[Message]) -> Sequence[Message]:
+    """The turn at hand, with those before it (taken from `earlier`) whose calls it brings the results of."""
+    messages = list(turn)
+    while messages and messages[0].role == "tool" and earlier and isinstance(earlier[-1].end, RunNeedsClient):
+        begun = earlier.pop()
+        messages[:0] = (*begun.asked, *begun.answered)
+    if len(messages) == len(turn):
+        return turn
+    return [message for group in _groups(messages) for message in group]
+
+
 def _newest(past: Iterable[TurnView], chars_max: int) -> list[Message]:
-    groups = [group for turn in past if ended_well(turn) for group in _groups((*turn.asked, *turn.answered))]
+    said_before = [message for turn in past for message in (*turn.asked, *turn.answered)]
+    groups = _groups(said_before)
     chars = 0
     first = len(groups)
     while first > 0:

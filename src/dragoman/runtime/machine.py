@@ -21,12 +21,17 @@ from dragoman.core import events as ev
 from dragoman.core.agents import Repeat
 from dragoman.core.messages import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage
 from dragoman.core.names import CallId
+from dragoman.core.operations import TurnView
 from dragoman.runtime.budgets import Budget, overrun
 
 OUTCOME_UNKNOWN = (
     "The server stopped while this tool was at work. Whether it took effect is unknown and it was not run again. "
     "Check the state of things before you repeat the call."
 )
+
+PAUSES_FORGIVEN = 3
+"""Times a run may wait for its next attempt without its wall time running on: a server that was down overnight must not
+fail what it finds. Not more, so that a run that kills its process at each attempt comes to an end."""
 
 
 class RunState:
@@ -36,6 +41,9 @@ class RunState:
         self.received: ev.TurnReceived | None = None
         self.epoch = 0
         self.claimed_at: float | None = None
+        self.undriven_s = 0.0
+        """Between the last entry of an attempt that died and the claim of the next, when nobody was at work."""
+        self.last_at = 0.0
         self.agent = ""
         self.messages: list[Message] = []
         """This turn for the model: what was asked, replies, results."""
@@ -61,9 +69,7 @@ class RunState:
             case ev.TurnReceived():
                 self._received(event)
             case ev.RunClaimed(epoch=epoch):
-                self.epoch = epoch
-                self.claimed_at = at if self.claimed_at is None else self.claimed_at
-                self.interrupted_calls |= self.started_calls & self.open_calls.keys()
+                self._claimed(epoch, at)
             case ev.ReplyStarted(agent=agent):
                 self.agent, self.replying, self.reply_seq = agent, True, seq
             case ev.ReplyFinished():
@@ -92,12 +98,21 @@ class RunState:
                 pass
             case _:
                 assert_never(event)
+        self.last_at = at
 
     def _received(self, event: ev.TurnReceived) -> None:
         self.received = event
         self.agent = event.agent
         self.messages = list(event.messages)
         self.weight = sum(weight_of(message) for message in event.messages)
+
+    def _claimed(self, epoch: int, at: float) -> None:
+        self.epoch = epoch
+        if self.claimed_at is None:
+            self.claimed_at = at
+        elif epoch <= PAUSES_FORGIVEN + 1:
+            self.undriven_s += max(at - self.last_at, 0.0)
+        self.interrupted_calls |= self.started_calls & self.open_calls.keys()
 
     def _replied(self, event: ev.ReplyFinished) -> None:
         parts: list[Part] = []
@@ -141,6 +156,11 @@ def weight_of(message: Message) -> int:
             case _:
                 pass
     return weight
+
+
+def turn_weight(turn: TurnView) -> int:
+    """Characters of a whole turn."""
+    return sum(map(weight_of, turn.asked)) + sum(map(weight_of, turn.answered))
 
 
 class AskModel(Struct, frozen=True):
@@ -196,7 +216,7 @@ def next_step(state: RunState, budget: Budget, rules: Mapping[str, Repeat], *, n
 
 def _within(state: RunState, budget: Budget, now: float) -> End | None:
     """The end that a spent budget brings; None while there is some left."""
-    since_s = 0.0 if state.claimed_at is None else now - state.claimed_at
+    since_s = 0.0 if state.claimed_at is None else now - state.claimed_at - state.undriven_s
     most = max(state.repeats.items(), key=lambda item: item[1], default=(("", ""), 0))
     failed = overrun(
         budget, replies=state.replies, usage=state.usage, elapsed_s=since_s, tool=most[0][0], repeats=most[1]

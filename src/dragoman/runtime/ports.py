@@ -24,7 +24,7 @@ class StaleClaim(Exception):
     """
 
 
-class Claim(Struct, frozen=True):
+class Claim(Struct, frozen=True, gc=False):
     """The right to write a run's events. Fenced: every write carries `epoch` (design decision 4)."""
 
     project: ProjectId
@@ -34,7 +34,7 @@ class Claim(Struct, frozen=True):
     epoch: int
 
 
-class NewTurn(Struct, frozen=True):
+class NewTurn(Struct, frozen=True, gc=False):
     """What `Log.accept` writes. `created` is appended first if the conversation does not exist yet."""
 
     project: ProjectId
@@ -47,7 +47,7 @@ class NewTurn(Struct, frozen=True):
     """Turns that may wait on one conversation besides the live one."""
 
 
-class Accepted(Struct, frozen=True):
+class Accepted(Struct, frozen=True, gc=False):
     """`claim` is set if the run may start now; None = it waits until those before it have ended."""
 
     tape: Tape
@@ -160,7 +160,7 @@ class Store(Log, Conversations, Runs, Protocol):
 # -- models ----------------------------------------------------------------------------------------------------------
 
 
-class Prompt(Struct, frozen=True):
+class Prompt(Struct, frozen=True, gc=False):
     """One question to a model. `messages` begins with the system message, if there are instructions.
 
     `model_name` is the name to put on the wire, "" = the model's configured one. `max_tokens` bounds the answer.
@@ -188,7 +188,7 @@ class Retracted(Struct, frozen=True, gc=False):
     reason: str = ""
 
 
-class ReplyDone(Struct, frozen=True):
+class ReplyDone(Struct, frozen=True, gc=False):
     """Always the last, and the only one for a reply that is not streamed. `text` is the whole text."""
 
     text: str
@@ -227,14 +227,14 @@ class Models(Protocol):
 # -- tools -----------------------------------------------------------------------------------------------------------
 
 
-class CallContext(Struct, frozen=True):
+class CallContext(Struct, frozen=True, gc=False):
     """Who calls a tool, and the key that makes a repeat recognisable: `run:call`."""
 
     project: ProjectId
     key: str
 
 
-class ToolOutcome(Struct, frozen=True):
+class ToolOutcome(Struct, frozen=True, gc=False):
     content: str
     is_error: bool = False
     code: str = ""

@@ -15,22 +15,25 @@ from dragoman.runtime.runs import Runs
 logger = logging.getLogger("dragoman.runtime")
 
 SWEEP_EVERY_S = 5.0
+AT_ONCE = 100
+"""Runs taken up together, so that the store can commit their claims together."""
 
 
 class Recovery:
     """For a store with one writing process: an unfinished run that this process does not drive is driven by nobody."""
 
-    def __init__(self, store: Store, runs: Runs, counters: Counters) -> None:
+    def __init__(self, store: Store, runs: Runs, counters: Counters, *, sweep_every_s: float = SWEEP_EVERY_S) -> None:
         self._store = store
         self._runs = runs
         self._counters = counters
+        self._sweep_every_s = sweep_every_s
         self._suspects: set[RunId] = set()
 
     async def at_start(self) -> int:
         """Take up every unfinished run; how many there were. Called before the first request is let in."""
         views = await self._store.unfinished()
-        for view in views:
-            await self._take_up(view.id)
+        for first in range(0, len(views), AT_ONCE):
+            await asyncio.gather(*(self._take_up(view.id) for view in views[first : first + AT_ONCE]))
         return len(views)
 
     async def sweep(self) -> None:
@@ -42,15 +45,17 @@ class Recovery:
     async def keep_sweeping(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
+            await asyncio.sleep(self._sweep_every_s)
             try:
                 await self.sweep()
             except Exception:
-                logger.exception("a recovery sweep failed; the next one is in %g s", SWEEP_EVERY_S)
+                logger.exception("a recovery sweep failed; the next one is in %g s", self._sweep_every_s)
 
     async def _take_up(self, run: RunId) -> None:
+        if self._runs.drives(run):
+            return
         claim = await self._store.reclaim(run)
-        if claim is None or self._runs.drives(run):
+        if claim is None:
             return
         logger.info("run %s: taken up again (epoch %d)", run, claim.epoch)
         self._counters.recovered += 1

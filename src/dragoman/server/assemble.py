@@ -6,7 +6,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from dragoman.runtime.counters import Counters
 from dragoman.runtime.driver import Driver
 from dragoman.runtime.ports import Model, Store, Tools
 from dragoman.runtime.recovery import Recovery
-from dragoman.runtime.runs import Runs
+from dragoman.runtime.runs import Changed, Runs
 from dragoman.server.config import BadConfig, store_file, workspace_folder
 from dragoman.server.config_shapes import Config, ConnectionTable, ModelTable, OfflineModel, OpenAIModel, ScriptedModel
 from dragoman.server.conversation_files import ConversationFileWriter
@@ -71,7 +71,8 @@ class SystemClock:
 
 
 class Parts(Struct, frozen=True):
-    """What may be put in the place of the real thing: the clock and the random numbers, a store, models, tools."""
+    """What may be put in the place of the real thing, each by itself. Models are closed with the house, as its own
+    would be; a store stays open, for whoever brought it may open another house on it."""
 
     clock: Clock | None = None
     store: Store | None = None
@@ -104,17 +105,20 @@ class House:
         self.app: App
         self.announce: Callable[[str], None] = lambda url: None
         """Tells other processes on this store where we are to be reached."""
+        self.take_up: Callable[[], Awaitable[None]]
+        """Drives on the runs that a dead process left behind, and from then on those that are found undriven."""
         self.project = ProjectId(config.defaults.project)
         self.recovered = 0
 
 
 @asynccontextmanager
 async def open_house(
-    config: Config, home: Path, *, writer: bool = True, parts: Parts = NO_PARTS
+    config: Config, home: Path, *, writer: bool = True, take_up: bool = True, parts: Parts = NO_PARTS
 ) -> AsyncGenerator[House]:
     """Open the store, put everything together, take up what a dead process left behind; close it all on leaving.
 
     `writer=False` opens beside a running server: conversations can be read and credentials made, no turn can be taken.
+    `take_up=False` leaves it to the caller to call `House.take_up` once nothing can keep it from serving any more.
     Raises errors of the tree: Conflict when another process writes this store.
     """
     _make_home(home)
@@ -125,17 +129,23 @@ async def open_house(
         house.authenticator = Authenticator(house.access, pepper, house.clock)
         house.mint = Mint(house.access, pepper, house.clock, os.urandom)
         house.dialects = _dialects(config, parts)
-        await _open_models_and_tools(house, stack, parts)
+        _open_models(house, stack, parts)
+        _open_tools(house, stack, parts)
         span = await stack.enter_async_context(lifespan())
         counters = Counters()
-        _build_runtime(house, span, counters)
+        _build_runtime(house, span, counters, writer=writer)
         _build_edge(house, counters)
+        house.take_up = partial(_take_up, house, span, Recovery(house.store, house.runs[0], counters))
         if writer:
-            recovery = Recovery(house.store, house.runs[0], counters)
-            house.recovered = await recovery.at_start()
-            span.spawn(recovery.keep_sweeping())
             span.spawn(_write_touches(house))
+            if take_up:
+                await house.take_up()
         yield house
+
+
+async def _take_up(house: House, span: Lifespan, recovery: Recovery) -> None:
+    house.recovered = await recovery.at_start()
+    span.spawn(recovery.keep_sweeping())
 
 
 def _make_home(home: Path) -> None:
@@ -144,14 +154,14 @@ def _make_home(home: Path) -> None:
 
 
 async def _open_stores(house: House, stack: AsyncExitStack, parts: Parts, *, writer: bool) -> None:
-    if parts.store is not None and parts.access is not None:
-        house.store, house.access = parts.store, parts.access
-        return
-    store = await open_store(store_file(house.config, house.home), house.clock, writer=writer)
-    stack.push_async_callback(store.close)
-    house.store = house.access = store
-    if writer:
-        house.announce = store.announce
+    if parts.store is None or parts.access is None:
+        store = await open_store(store_file(house.config, house.home), house.clock, writer=writer)
+        stack.push_async_callback(store.close)
+        house.store = house.access = store
+        if writer:
+            house.announce = store.announce
+    house.store = parts.store or house.store
+    house.access = parts.access or house.access
 
 
 def _dialects(config: Config, parts: Parts) -> tuple[Dialect, ...]:
@@ -160,13 +170,16 @@ def _dialects(config: Config, parts: Parts) -> tuple[Dialect, ...]:
     return tuple(dialect for dialect in found if not wanted or dialect.name in wanted)
 
 
-async def _open_models_and_tools(house: House, stack: AsyncExitStack, parts: Parts) -> None:
-    config = house.config
-    built: dict[str, Model] = {}
-    for name in config.models:
-        built[name] = _model(config, name, house.clock)
-    house.models = Catalogue(parts.models or built, config.defaults.model)
+def _open_models(house: House, stack: AsyncExitStack, parts: Parts) -> None:
+    models: dict[str, Model] = {} if parts.models is None else dict(parts.models)
+    if parts.models is None:
+        for name in house.config.models:
+            models[name] = _model(house.config, name, house.clock)
+    house.models = Catalogue(models, house.config.defaults.model)
     stack.push_async_callback(house.models.close)
+
+
+def _open_tools(house: House, stack: AsyncExitStack, parts: Parts) -> None:
     if parts.tools is not None:
         house.tools = parts.tools
         return
@@ -174,7 +187,7 @@ async def _open_models_and_tools(house: House, stack: AsyncExitStack, parts: Par
     egress = Egress()
     stack.push_async_callback(egress.close)
     register_workspace(registry, partial(_workspace_of, house))
-    connections = [_connection(name, table) for name, table in config.connections.items()]
+    connections = [_connection(name, table) for name, table in house.config.connections.items()]
     try:
         register_connections(registry, connections, egress, house.clock)
     except ValueError as error:
@@ -220,16 +233,19 @@ def _bare_model(table: ModelTable, clock: Clock) -> Model:
             return Scripted.from_file(Path(file), sleep=asyncio.sleep)
 
 
-def _build_runtime(house: House, span: Lifespan, counters: Counters) -> None:
+def _build_runtime(house: House, span: Lifespan, counters: Counters, *, writer: bool) -> None:
     config = house.config
     agents: dict[str, AgentSpec] = {name: table.spec(name) for name, table in config.agents.items()}
+    wanted = _files(house) if writer else []
     writers: list[ConversationFileWriter] = []
 
-    def changed(project: ProjectId, conversation: ConversationId) -> None:
+    async def changed(project: ProjectId, conversation: ConversationId) -> None:
         for each in writers:
-            each.changed(project, conversation)
+            await each.changed(project, conversation)
 
-    def runs_over(store: Store) -> Runs:
+    copied = changed if wanted else None
+
+    def runs_over(store: Store, changed: Changed | None) -> Runs:
         driver = Driver(
             store,
             house.models,
@@ -249,14 +265,15 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters) -> None:
             changed=changed,
         )
 
-    durable = runs_over(house.store)
-    ephemeral = runs_over(MemoryStore(house.clock, tapes_max=EPHEMERAL_TAPES_MAX))
+    durable = runs_over(house.store, copied)
+    # An ephemeral conversation has no file, also if a kept one goes by the same id.
+    ephemeral = runs_over(MemoryStore(house.clock, tapes_max=EPHEMERAL_TAPES_MAX), None)
     house.runs = (durable, ephemeral)
-    house.conversations = Conversations(house.store, durable, new_id=new_run_id, changed=changed)
-    for dialect, files in _files(house):
-        writer = ConversationFileWriter(files, _files_folder(house, dialect), house.conversations, house.project)
-        writers.append(writer)
-        span.spawn(writer.keep_up())
+    house.conversations = Conversations(house.store, durable, new_id=new_run_id, changed=copied)
+    for dialect, files in wanted:
+        file_writer = ConversationFileWriter(files, _files_folder(house, dialect), house.conversations, house.project)
+        writers.append(file_writer)
+        span.spawn(file_writer.keep_up())
     house.desk = Desk(
         runs=durable,
         ephemeral=ephemeral,

@@ -166,13 +166,14 @@ def run_demo(home: Path, out: TextIO) -> int:
         out.write(f"CREDENTIAL=$(cat {shlex.quote(str(credential_file))})\n")
         dialects = installed()
         failed = [fault for dialect in dialects for fault in show_dialect(dialect, url, credential, out)]
-        out.write(closing_words(dialects, url, credential_file))
+        stays = out.isatty() and not failed
+        out.write(closing_words(dialects, url, credential_file, stays=stays))
         for fault in failed:
             out.write(f"FAILED: {fault}\n")
         if not failed:
             out.write(f"All steps went well, in {monotonic() - began_s:.1f} s.\n")
         out.flush()
-        if out.isatty() and not failed:
+        if stays:
             _keep_serving(server, out)
     return 1 if failed else 0
 
@@ -262,19 +263,20 @@ def judge(example: Example, answer: Answer) -> str:
     return "" if missing is None else f"the answer lacks {missing!r}"
 
 
-def closing_words(dialects: Sequence[Dialect], url: str, credential_file: Path) -> str:
+def closing_words(dialects: Sequence[Dialect], url: str, credential_file: Path, *, stays: bool) -> str:
     """What can be tried next, and which of the four systems this version does not speak."""
     names = {dialect.name for dialect in dialects}
     absent = [title for name, title in SYSTEMS.items() if name not in names]
     lines = [
         "",
-        "Try next:",
+        f"Try next, with CREDENTIAL=$(cat {shlex.quote(str(credential_file))}):",
         f'  dragoman ask "Search the workspace for TODO" --url {url} --credential "$CREDENTIAL"',
         f"  curl {url}/docs",
         f"  curl {url}/metrics",
         f'  curl {url}/api/status -H "Authorization: Bearer $CREDENTIAL"',
-        f"  with CREDENTIAL=$(cat {shlex.quote(str(credential_file))})",
     ]
+    if not stays:
+        lines.append("This is no terminal, so the server stops now; start one that stays with: dragoman serve")
     if absent:
         lines.append(f"Not part of this version: {', '.join(absent)}.")
     return "\n".join((*lines, "", ""))

@@ -20,14 +20,19 @@ class Lifespan:
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = False
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task for `work`. Once all are cancelled it is cancelled before its first step: nothing begins any more."""
         task = self._group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if self._ending:
+            task.cancel()
         return task
 
     def cancel_all(self) -> None:
+        self._ending = True
         for task in self._tasks:
             task.cancel()
 

@@ -24,7 +24,7 @@ R = TypeVar("R")
 Headers = tuple[tuple[str, str], ...]
 
 
-class Request(Struct, frozen=True):
+class Request(Struct, frozen=True, gc=False):
     """One HTTP request, read whole. `headers` have lower-case names; of repeated ones the last counts.
 
     `params` are the path's, percent-decoded. `nonce` is 32 random hex digits, for ids this wire wants in a shape of its
@@ -42,7 +42,7 @@ class Request(Struct, frozen=True):
     at: float
 
 
-class Reply(Struct, frozen=True):
+class Reply(Struct, frozen=True, gc=False):
     status: int
     body: bytes = b""
     media_type: str = "application/json"

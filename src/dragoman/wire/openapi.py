@@ -1,7 +1,7 @@
 """Route table + structs -> an OpenAPI 3.1 document for one dialect. What the table does not say is not made up."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -11,17 +11,18 @@ from dragoman.wire.dialect import Dialect, Route
 _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
 Document = dict[str, Any]
-"""JSON of an OpenAPI document."""
+"""JSON of an OpenAPI document, or of a part of one."""
+
+_Schemas = dict[type, Document]
 
 
 def openapi(dialect: Dialect, *, version: str) -> Document:
     """The document. Struct types named by routes become component schemas; an operation's id is its method and path."""
-    types = _types(dialect.routes)
-    _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    schemas, components = _schemas(dialect.routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in dialect.routes:
         path = _PARAMETER.sub(r"{\1}", route.path)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": dialect.title, "version": version},
@@ -33,16 +34,22 @@ def openapi(dialect: Dialect, *, version: str) -> Document:
     }
 
 
-def _types(routes: Iterable[Route[Any]]) -> list[type]:
+def _schemas(routes: Iterable[Route[Any]]) -> tuple[_Schemas, Document]:
+    """The schema of each type that routes name, most of them a reference, and the components they refer to.
+
+    All are asked for at once: only so do two types of one name get two components.
+    """
     named = (each for route in routes for each in (route.takes, route.gives) if each is not None)
-    return list(dict.fromkeys(named))
+    types = list(dict.fromkeys(named))
+    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    return dict(zip(types, schemas, strict=True)), components
 
 
-def _operation(route: Route[Any]) -> Mapping[str, Any]:
-    operation: dict[str, Any] = {
+def _operation(route: Route[Any], schemas: _Schemas) -> Document:
+    operation: Document = {
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
         "summary": route.summary,
-        "responses": _responses(route),
+        "responses": _responses(route, schemas),
     }
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
@@ -51,20 +58,16 @@ def _operation(route: Route[Any]) -> Mapping[str, Any]:
     if parameters:
         operation["parameters"] = parameters
     if route.takes is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(route.takes)}}}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[route.takes]}}}
     operation["security"] = [] if route.open else [{"credential": [route.scope] if route.scope else []}]
     return operation
 
 
-def _responses(route: Route[Any]) -> Mapping[str, Any]:
+def _responses(route: Route[Any], schemas: _Schemas) -> Document:
+    error = {"description": "An error, in this API's own shape"}
     if route.stream is not None:
         media_type = route.stream.media_type.partition(";")[0]
-        answer: dict[str, Any] = {"description": "Frames, as they come", "content": {media_type: {}}}
-    else:
-        schema = {} if route.gives is None else {"schema": _ref(route.gives)}
-        answer = {"description": "The answer", "content": {"application/json": schema}}
-    return {"200": answer, "default": {"description": "An error, in this API's own shape"}}
-
-
-def _ref(type_: type) -> Mapping[str, Any]:
-    return msgspec.json.schema_components([type_], ref_template="#/components/schemas/{name}")[0][0]
+        return {"200": {"description": "Frames, as they come", "content": {media_type: {}}}, "default": error}
+    schema = {} if route.gives is None else {"schema": schemas[route.gives]}
+    # Which of 200, 201 and 202 it is stands in code: the table does not say.
+    return {"2XX": {"description": "The answer", "content": {"application/json": schema}}, "default": error}

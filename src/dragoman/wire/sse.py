@@ -161,17 +161,21 @@ class Reader:
     def _keep(self, part: bytes, frames: list[SseFrame]) -> None:
         """Hold back what does not end a frame yet. `frames` are those that came before it in the same chunk."""
         lines = part.split(b"\n")
-        if self._line_bytes + len(lines[0]) > self._line_bytes_max or _longest(lines) > self._line_bytes_max:
-            raise StreamTooLong("line", bytes_max=self._line_bytes_max, frames=tuple(frames))
+        longest = max(self._line_bytes + len(lines[0]), *map(len, lines))
         self._line_bytes = len(lines[-1]) + (self._line_bytes if len(lines) == 1 else 0)
         self._unread += part
-        if len(self._unread) > self._frame_bytes_max:
-            raise StreamTooLong("frame", bytes_max=self._frame_bytes_max, frames=tuple(frames))
+        # A line end at the end is not yet known to be within the frame.
+        if longest > self._line_bytes_max or len(self._unread) - (self._line_bytes == 0) > self._frame_bytes_max:
+            self._check(bytes(self._unread), frames)
 
     def _check(self, block: bytes, frames: list[SseFrame]) -> None:
-        if _longest(block.split(b"\n")) > self._line_bytes_max:
-            raise StreamTooLong("line", bytes_max=self._line_bytes_max, frames=tuple(frames))
-        if len(block) > self._frame_bytes_max:
+        """Raise StreamTooLong for the bound that the stream passed first, if it passed one."""
+        start = 0
+        for line in block.split(b"\n"):
+            if len(line) > self._line_bytes_max and start + self._line_bytes_max <= self._frame_bytes_max:
+                raise StreamTooLong("line", bytes_max=self._line_bytes_max, frames=tuple(frames))
+            start += len(line) + 1
+        if len(block.removesuffix(b"\n")) > self._frame_bytes_max:
             raise StreamTooLong("frame", bytes_max=self._frame_bytes_max, frames=tuple(frames))
 
     def _parse(self, block: bytes, frames: list[SseFrame]) -> None:
@@ -191,7 +195,3 @@ class Reader:
                 self.retry_ms = int(value)
         if data:
             frames.append(SseFrame(b"\n".join(data), event, self.last_id))
-
-
-def _longest(lines: list[bytes]) -> int:
-    return max(map(len, lines))

@@ -29,7 +29,6 @@ _found = msgspec.json.Decoder(list[tuple[ProjectId, ConversationId, Tape]])
 
 _DELTAS = frozenset[type[Event]](DELTAS)
 _FOLDED = frozenset[type[Event]]((ev.ReplyFinished, ev.AttemptReset, ev.TitleGiven))
-_TABLES = ("put_conversations", "put_runs", "put_entries", "put_deltas")
 
 
 def place(tape: int, seq: int) -> int:
@@ -110,7 +109,8 @@ Push = tuple[Tape, list[Entry], list[int]]
 class Books:
     """The writer's memory and its pending rows. Between `open` and `commit` it plans one batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tapes_max: int = TAPES_MAX) -> None:
+        self._tapes_max = tapes_max
         self.pushes: list[Push] = []
         self.gone: list[Tape] = []
         """Tapes deleted by this batch."""
@@ -135,9 +135,9 @@ class Books:
         self.pushes = []
         self.gone = []
         self._absent = set()
-        if len(self._tapes) > TAPES_MAX:
+        if len(self._tapes) > self._tapes_max:
             kept = {number: tape for number, tape in self._tapes.items() if tape.runs}
-            self._tapes = kept if len(kept) < TAPES_MAX else {}
+            self._tapes = kept if len(kept) < self._tapes_max else {}
             self._numbers = {(tape.project, tape.conversation): number for number, tape in self._tapes.items()}
 
     @contextmanager

@@ -1,12 +1,15 @@
 """Connections to the file: how they are opened, and what their errors mean."""
 
 import sqlite3
+import time
 from pathlib import Path
 
 from dragoman.core.errors import Unavailable
 
 BUSY_TIMEOUT_S = 5.0
 """How long a statement waits for a lock that another process holds."""
+BUSY_ATTEMPTS = 250
+"""Tries within that time where SQLite does not wait by itself."""
 STATEMENTS_CACHED = 512
 """Prepared statements kept by a connection: the writer has one for each number of rows."""
 WRITER_CACHE_KIB = 16 * 1024
@@ -16,7 +19,7 @@ CHECKPOINT_PAGES = 1000
 LOG_KEPT_BYTES = 64 * 1024 * 1024
 """The log's file is cut to this size when a burst is over."""
 
-_SQLITE_MIN = (3, 38, 0)
+_SQLITE_MIN = (3, 38, 0)  # strict tables, and JSON without having to be compiled in
 
 _FULL = sqlite3.SQLITE_FULL
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -51,7 +54,7 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if sqlite3.sqlite_version_info < _SQLITE_MIN:
         raise Unavailable("The store needs SQLite 3.38 or newer.", internal=f"this Python has {sqlite3.sqlite_version}")
-    mode = connection.execute("pragma journal_mode=wal").fetchone()[0]
+    mode = _use_log(connection)
     if mode != "wal":
         raise Unavailable(
             "The store's file system cannot keep a write-ahead log; put the file on a local disk.",
@@ -60,6 +63,20 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     # synchronous=full: a commit is on the disk when it returns; fullfsync is what that takes on macOS.
     for setting in ("synchronous=full", "fullfsync=on", "checkpoint_fullfsync=on", "temp_store=memory"):
         connection.execute(f"pragma {setting}")
+
+
+def _use_log(connection: sqlite3.Connection) -> str:
+    """Keep a write-ahead log; the mode we are in then. While another connection does the same, or is the last to close,
+    SQLite says busy at once and does not wait by itself."""
+    set_mode = "pragma journal_mode=wal"
+    for _ in range(BUSY_ATTEMPTS - 1):
+        try:
+            return connection.execute(set_mode).fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            time.sleep(BUSY_TIMEOUT_S / BUSY_ATTEMPTS)
+    return connection.execute(set_mode).fetchone()[0]
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -90,7 +107,12 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 def is_broken(error: sqlite3.Error) -> bool:
     """Whether the connection must not be used again. After a failed fsync nobody knows what the kernel kept of it."""
-    return not isinstance(error, sqlite3.IntegrityError) and primary_code(error) not in _SOUND
+    return not is_of_python(error) and primary_code(error) not in _SOUND
+
+
+def is_of_python(error: sqlite3.Error) -> bool:
+    """Whether Python's module raised it and not SQLite: a value that cannot be bound, a connection that is closed."""
+    return primary_code(error) == 0
 
 
 def storage_error(error: sqlite3.Error, path: Path) -> Unavailable:

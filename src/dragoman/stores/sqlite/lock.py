@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from msgspec import Struct
@@ -9,6 +10,9 @@ from msgspec import Struct
 from dragoman.core.errors import Conflict, Unavailable
 
 CONTENT_BYTES_MAX = 4096
+ATTEMPTS = 10
+"""Tries to take a lock that no living process seems to hold: somebody may just be looking who has it."""
+BETWEEN_ATTEMPTS_S = 0.02
 
 
 class Holder(Struct, frozen=True):
@@ -25,8 +29,7 @@ def lock_path(path: Path) -> Path:
 class TapeLock:
     """Held from `take` until `release`, or until the process dies in whatever way: the kernel frees it."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @classmethod
@@ -34,7 +37,7 @@ class TapeLock:
         """The lock for the store at `path`. Raises Conflict naming the process that has it; Unavailable."""
         descriptor = _open(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError:
             holder = _read(descriptor)
             os.close(descriptor)
@@ -42,7 +45,7 @@ class TapeLock:
         except OSError as error:
             os.close(descriptor)
             raise _unusable(path, error) from error
-        lock = cls(path, descriptor)
+        lock = cls(descriptor)
         lock.announce("")
         return lock
 
@@ -77,6 +80,31 @@ def _open(path: Path) -> int:
         return os.open(lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _unusable(path, error) from error
+
+
+def _lock(descriptor: int) -> None:
+    """Raises BlockingIOError if another has it, OSError if it cannot be taken at all."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt == ATTEMPTS or _lives(_read(descriptor).pid):
+                raise
+            time.sleep(BETWEEN_ATTEMPTS_S)
+        else:
+            return
+
+
+def _lives(pid: int) -> bool:
+    if not pid:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # it lives and is not ours to signal
+    return True
 
 
 def _read(descriptor: int) -> Holder:

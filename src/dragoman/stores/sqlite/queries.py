@@ -5,13 +5,14 @@ from functools import cache
 from importlib.resources import files
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 _ROW = re.compile(r"values (\(\?(?:, \?)*\))")
 
 
 def parse(text: str) -> dict[str, str]:
-    """The statements under their `-- name: x` headers; comments above and inside stay, SQLite skips them."""
+    """The statements under their `-- name: x` headers, without the lines of comment."""
     parts = _NAME.split(text)
-    return {name: statement.strip() for name, statement in zip(parts[1::2], parts[2::2], strict=True)}
+    return {name: _COMMENT.sub("", body).strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 QUERIES = parse((files("dragoman.stores.sqlite") / "queries.sql").read_text("utf-8"))

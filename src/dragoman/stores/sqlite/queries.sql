@@ -146,7 +146,7 @@ select cast('[' || group_concat(
 ) || ']' as blob)
 from (
     select n.*, c.id as conversation, c.tape
-    from runs n cross join conversations c on c.tape = n.place >> 32
+    from runs n indexed by runs_open cross join conversations c on c.tape = n.place >> 32
     where n.ended = 0 and n.status = 'running'
     order by n.number
 ) r
@@ -172,7 +172,7 @@ from asked a cross join conversations c on c.project = a.project and c.id = a.id
 -- name: runs_open
 -- ?1: tape.
 select place, number, id, status, epoch, users, started_at
-from runs where ended = 0 and place > ?1 << 32 and place < (?1 + 1) << 32 order by place
+from runs indexed by runs_open where ended = 0 and place > ?1 << 32 and place < (?1 + 1) << 32 order by place
 
 -- name: run_replies
 -- ?1: the run's place. What decides whether an unfinished run has a finished reply that counts.

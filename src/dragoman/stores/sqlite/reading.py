@@ -32,28 +32,19 @@ _entries = msgspec.json.Decoder(list[Entry])
 _conversations = msgspec.json.Decoder(list[ConversationInfo])
 _runs = msgspec.json.Decoder(list[RunView])
 
-Settle = Callable[["asyncio.Future[Any]", Any, Exception | None], None]
-
-
-def settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
-    """Give a waiting task its answer, on the loop's thread; it may have gone away."""
-    if future.done():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
-
 
 class Readers:
     """The reading threads. They are started with the first read."""
 
-    def __init__(self, path: Path, *, connect: Callable[[Path], sqlite3.Connection] = open_reader) -> None:
+    def __init__(
+        self, path: Path, *, connect: Callable[[Path], sqlite3.Connection] = open_reader, threads: int = THREADS
+    ) -> None:
         self._path = path
         self._connect = connect
         self._queue: SimpleQueue[tuple[asyncio.Future[Any], Callable[[sqlite3.Connection], Any]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._closed = False
+        self._count = threads
 
     async def do(self, work: Callable[[sqlite3.Connection], R]) -> R:
         """Carry `work` out on one of the threads. Raises Unavailable, and what `work` raises of the error tree."""
@@ -77,7 +68,7 @@ class Readers:
         self._threads.clear()
 
     def _start(self) -> None:
-        for number in range(THREADS):
+        for number in range(self._count):
             thread = threading.Thread(target=self._run, name=f"dragoman-read-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -102,16 +93,26 @@ class Readers:
                     connection = None
             except Exception as error:
                 logger.exception("a read failed for a reason that is ours")
-                failed = error
-            deliver(future, result, failed)
+                failed = Unavailable("The server's store could not be read.", internal=repr(error))
+            _deliver(future, result, failed)
         if connection is not None:
             connection.close()
 
 
-def deliver(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+def _settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+    """Give a waiting task its answer, on the loop's thread; it may have gone away."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def _deliver(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
     """From another thread: hand an answer to the loop, if that still runs."""
     try:
-        future.get_loop().call_soon_threadsafe(settle, future, result, error)
+        future.get_loop().call_soon_threadsafe(_settle, future, result, error)
     except RuntimeError:
         logger.debug("nobody waits for this answer: the event loop is closed")
 

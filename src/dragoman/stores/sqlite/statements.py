@@ -58,8 +58,8 @@ def in_own_transaction(connection: sqlite3.Connection, work: Callable[[Statement
     return result
 
 
-def delete_tape(statements: Statements, number: Tape) -> None:
-    """Everything of it."""
-    for name in _DELETE_TAPE:
-        statements.change(name, number)
+def delete_tape(statements: Statements, number: Tape) -> bool:
+    """Everything of it. False if there was none."""
+    changed = [statements.change(name, number) for name in _DELETE_TAPE]
     statements.drop_tape(number)
+    return changed[-1] > 0

@@ -125,8 +125,7 @@ def delete(books: Books, project: ProjectId, conversation: ConversationId) -> li
     if tape is None:
         return None
     unfinished = [run.id for run in tape.runs]
-    delete_tape(books, tape.number)
-    return unfinished
+    return unfinished if delete_tape(books, tape.number) else None
 
 
 def _owned(books: Books, claim: Claim) -> tuple[OpenTape, OpenRun]:

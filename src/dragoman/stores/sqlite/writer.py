@@ -29,8 +29,8 @@ from dragoman.runtime.fuses import FuseBlown, blow
 from dragoman.runtime.keeping import run_taken
 from dragoman.runtime.ports import StaleClaim
 from dragoman.runtime.tail import Tails
-from dragoman.stores.sqlite.books import Books, Push
-from dragoman.stores.sqlite.connection import is_broken, is_busy, open_writer, storage_error
+from dragoman.stores.sqlite.books import TAPES_MAX, Books, Push
+from dragoman.stores.sqlite.connection import is_broken, is_busy, is_of_python, open_writer, storage_error
 
 logger = logging.getLogger("dragoman.stores.sqlite")
 
@@ -95,15 +95,16 @@ class Writer:
         tails: Tails,
         *,
         connect: Callable[[Path], sqlite3.Connection] = open_writer,
+        tapes_max: int = TAPES_MAX,
     ) -> None:
-        """Opens the connection at once. Raises Unavailable. `connect` is for tests of broken disks."""
+        """Opens the connection at once. Raises Unavailable. `connect` makes it, again after a fault of the disk."""
         self._path = path
         self._clock = clock
         self._tails = tails
         self._connect = connect
         self._connection: sqlite3.Connection | None = connect(path)
         self._inode = os.stat(path).st_ino
-        self._books = Books()
+        self._books = Books(tapes_max=tapes_max)
         self._gathered: list[Request] = []
         self._waiting = 0
         self._closed = False
@@ -236,7 +237,7 @@ class Writer:
         if isinstance(error, FuseBlown):
             _fail(requests, error)
         elif isinstance(error, sqlite3.Error) and (last or is_busy(error) or is_broken(error)):
-            if is_broken(error):
+            if is_broken(error) or is_of_python(error):
                 self._discard()
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
                 _fail(requests, run_taken())  # the one id that a caller chooses and no plan looks up

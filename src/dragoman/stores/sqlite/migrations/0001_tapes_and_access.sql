@@ -59,7 +59,14 @@ create index runs_by_project on runs (project);
 create index runs_open on runs (place) where ended = 0;
 
 -- Another process may delete a project while this one holds its tapes in memory. What would be written to a tape that
--- is gone fails here, inside the very transaction.
+-- is gone, or bring it back, fails here, inside the very transaction.
+create trigger tapes_do_not_come_back before insert on conversations
+when not exists (select 1 from conversations where tape = new.tape)
+    and new.tape <= (select seq from sqlite_sequence where name = 'conversations')
+begin
+    select raise(abort, 'tape is gone');
+end;
+
 create trigger entries_need_a_tape before insert on entries
 when not exists (select 1 from conversations where tape = new.place >> 32)
 begin

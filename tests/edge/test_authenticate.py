@@ -1,0 +1,190 @@
+"""The door: who may pass, how often, and what the answer says of the limits that were met."""
+
+import random
+from typing import Any
+
+import pytest
+
+from dragoman.access.credentials import Authenticator
+from dragoman.access.minting import Mint
+from dragoman.access.pepper import Pepper
+from dragoman.core.errors import LimitReached, NotAllowed, NotAuthenticated
+from dragoman.core.names import Principal, ProjectId, Scope
+from dragoman.core.operations import ReadStatus
+from dragoman.edge.authenticate import Door, Limits, Passed
+from dragoman.edge.house import HOUSE
+from dragoman.edge.limits import networks
+from dragoman.wire.dialect import Reply, Route
+from tests.access_memory import MemoryAccess
+from tests.support import FixedClock
+
+PROJECT = ProjectId("default")
+READ = Route("GET", "/x", lambda request: ReadStatus(), answer=lambda r, q: Reply(200), scope=Scope.CHAT_READ)
+ANYBODY = Route("GET", "/y", lambda request: ReadStatus(), answer=lambda r, q: Reply(200))
+
+UNLIMITED: dict[str, int] = {
+    "per_address_rpm": 0,
+    "per_credential_rpm": 0,
+    "per_project_rpm": 0,
+    "body_bytes_max": 1000,
+    "readers_per_conversation": 1,
+}
+
+
+class Entrance:
+    """A door with one credential behind it."""
+
+    def __init__(self, *, trusted: tuple[str, ...] = (), **limits: int) -> None:
+        self.clock = FixedClock(1000.0)
+        self.access = MemoryAccess("default")
+        pepper = Pepper("p1", b"k" * 32)
+        self.mint = Mint(self.access, pepper, self.clock, random.Random(1).randbytes)
+        self.door = Door(
+            Authenticator(self.access, pepper, self.clock),
+            Limits(**(UNLIMITED | limits)),
+            self.clock,
+            trusted_proxies=networks(trusted),
+        )
+
+    def admit(self, peer: str, forwarded: str = "") -> Passed:
+        passed = Passed()
+        self.door.admit_address(peer, {"x-forwarded-for": forwarded} if forwarded else {}, passed)
+        return passed
+
+    def count(self, principal: Principal, passed: Passed | None = None) -> Passed:
+        passed = passed or Passed()
+        self.door.count_principal(principal, passed)
+        return passed
+
+
+def principal(name: str = "c", *, rpm: int | None = None, project: str = "default") -> Principal:
+    return Principal(ProjectId(project), name, name, frozenset({Scope.CHAT_READ}), rpm)
+
+
+def limited(entrance: Entrance, ask: Any) -> LimitReached:
+    with pytest.raises(LimitReached) as refused:
+        ask()
+    return refused.value
+
+
+def said(passed: Passed) -> tuple[int, int, int]:
+    """Limit, remaining, reset."""
+    names = [name for name, _ in passed.headers()]
+    assert names == [b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"]
+    limit, remaining, reset = (int(value) for _, value in passed.headers())
+    return limit, remaining, reset
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_address_has_a_budget_of_its_own_that_fills_up_again() -> None:
+    entrance = Entrance(per_address_rpm=2)
+    assert [said(entrance.admit("198.51.100.1")) for _ in range(2)] == [(2, 1, 30), (2, 0, 60)]
+    refused = limited(entrance, lambda: entrance.admit("198.51.100.1"))
+    assert (refused.detail, refused.limit, refused.retry_after_s) == ("Rate limit exceeded", "per_ip_rpm", 30.0)
+    assert said(entrance.admit("198.51.100.2")) == (2, 1, 30)
+    entrance.clock.move(30.0)
+    assert said(entrance.admit("198.51.100.1")) == (2, 0, 60)
+
+
+def test_a_refused_request_still_says_how_the_limit_stands_and_costs_nothing() -> None:
+    entrance = Entrance(per_address_rpm=1)
+    entrance.admit("198.51.100.1")
+    entrance.clock.move(20.5)
+    passed = Passed()
+    for _ in range(3):
+        with pytest.raises(LimitReached) as refused:
+            entrance.door.admit_address("198.51.100.1", {}, passed)
+        assert (said(passed), refused.value.retry_after_s) == ((1, 0, 40), 39.5)
+
+
+def test_without_a_limit_nothing_is_said_of_one() -> None:
+    assert Entrance().admit("198.51.100.1").headers() == []
+
+
+def test_a_trusted_proxy_passes_on_who_asks() -> None:
+    entrance = Entrance(trusted=("10.0.0.1",), per_address_rpm=1)
+    entrance.admit("10.0.0.1", "198.51.100.1")
+    entrance.admit("10.0.0.1", "198.51.100.2")
+    limited(entrance, lambda: entrance.admit("10.0.0.1", "forged, 198.51.100.1"))
+
+
+# -- credentials -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_credential_opens_the_door_and_is_known_from_then_on() -> None:
+    entrance = Entrance()
+    minted = await entrance.mint.create("ci", PROJECT, scopes=(Scope.CHAT_READ,))
+    headers = {"authorization": f"Bearer {minted.text}"}
+    for _ in range(2):
+        passed = Passed()
+        proven = await entrance.door.admit_principal(HOUSE, READ, headers, passed)
+        assert passed.principal is proven
+        assert (proven.project, proven.credential_id) == (PROJECT, minted.credential.id)
+    assert entrance.access.reads == 1
+
+
+async def test_a_credential_that_lacks_the_scope_is_told_which() -> None:
+    entrance = Entrance()
+    minted = await entrance.mint.create("ci", PROJECT, scopes=(Scope.CHAT_RUN,))
+    headers = {"authorization": f"Bearer {minted.text}"}
+    with pytest.raises(NotAllowed, match=r"This credential lacks the scope chat:read\."):
+        await entrance.door.admit_principal(HOUSE, READ, headers, Passed())
+    assert await entrance.door.admit_principal(HOUSE, ANYBODY, headers, Passed())
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer  ", "Basic eDp5", "Bearer wrong", "Bearer \xe9\xff", "Bearer " + "x" * 100_000],
+)
+async def test_what_proves_nobody_is_refused(authorization: str | None) -> None:
+    entrance = Entrance()
+    headers = {} if authorization is None else {"authorization": authorization}
+    passed = Passed()
+    with pytest.raises(NotAuthenticated):
+        await entrance.door.admit_principal(HOUSE, READ, headers, passed)
+    assert (passed.principal, entrance.access.reads) == (None, 0)
+
+
+def test_a_credential_has_the_configured_budget_or_its_own() -> None:
+    entrance = Entrance(per_credential_rpm=1)
+    entrance.count(principal("a"))
+    refused = limited(entrance, lambda: entrance.count(principal("a")))
+    assert (refused.limit, refused.retry_after_s) == ("per_credential_rpm", 60.0)
+    assert said(entrance.count(principal("b"))) == (1, 0, 60)
+    assert [said(entrance.count(principal("own", rpm=2)))[1] for _ in range(2)] == [1, 0]
+    limited(entrance, lambda: entrance.count(principal("own", rpm=2)))
+    assert [entrance.count(principal("free", rpm=0)).headers() for _ in range(5)] == [[]] * 5
+
+
+def test_a_project_has_a_budget_for_all_its_credentials() -> None:
+    entrance = Entrance(per_project_rpm=2)
+    entrance.count(principal("a"))
+    entrance.count(principal("b"))
+    refused = limited(entrance, lambda: entrance.count(principal("c")))
+    assert refused.limit == "per_project_rpm"
+    assert said(entrance.count(principal("d", project="other"))) == (2, 1, 30)
+
+
+def test_the_answer_tells_of_the_limit_that_is_nearest() -> None:
+    entrance = Entrance(per_address_rpm=10, per_credential_rpm=5, per_project_rpm=20)
+    passed = entrance.admit("198.51.100.1")
+    assert said(passed) == (10, 9, 6)
+    assert said(entrance.count(principal(), passed)) == (5, 4, 12)
+    for _ in range(7):
+        entrance.admit("198.51.100.1")
+    passed = entrance.admit("198.51.100.1")
+    assert said(entrance.count(principal(), passed)) == (10, 1, 54)
+
+
+def test_the_limit_that_refuses_is_the_one_that_is_told() -> None:
+    entrance = Entrance(per_address_rpm=1, per_credential_rpm=2)
+    entrance.count(principal())
+    entrance.count(principal())
+    entrance.clock.move(10.0)
+    passed = entrance.admit("198.51.100.1")
+    assert said(passed) == (1, 0, 60)
+    refused = limited(entrance, lambda: entrance.count(principal(), passed))
+    assert refused.limit == "per_credential_rpm"
+    assert said(passed) == (2, 0, 50)

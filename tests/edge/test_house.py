@@ -1,0 +1,202 @@
+"""The house's own endpoints: runs, status, health, readiness, and its words for errors."""
+
+import json
+from typing import Any
+
+import pytest
+
+from dragoman.core import errors
+from dragoman.core.errors import DragomanError
+from dragoman.core.events import dump_event
+from dragoman.core.names import Scope
+from dragoman.core.operations import CancelRun, ReadRun, ReadStatus
+from dragoman.edge.house import HOUSE, bearer
+from dragoman.wire.dialect import Reply, Request
+from tests.parts import ADMIN, ScriptedReplies, open_config, text_reply
+from tests.stage import SetUp, Stage
+from tests.streaming_client import Response
+
+INTERNAL = "s3cret-internal-text"
+REQUEST = Request("GET", "/api/status", {}, {}, {}, b"", "abcdef012345", "0" * 32, 1_700_000_000.0)
+
+
+def fail(error: DragomanError, request: Request | None = REQUEST) -> Reply:
+    return HOUSE.fail(error, request)
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.BadRequest("No.", internal=INTERNAL), 400),
+        (errors.TooLarge("No.", bytes_max=1), 413),
+        (errors.NotAuthenticated("No.", internal=INTERNAL), 401),
+        (errors.NotAllowed("No.", internal=INTERNAL), 403),
+        (errors.NotFound("No.", what="run", internal=INTERNAL), 404),
+        (errors.WrongMethod("No.", allowed=["GET"]), 405),
+        (errors.Conflict("No.", internal=INTERNAL), 409),
+        (errors.LimitReached("No.", limit="per_ip_rpm"), 429),
+        (errors.NotOffered("No.", internal=INTERNAL), 501),
+        (errors.Unavailable("No.", code="storage_full", internal=INTERNAL), 503),
+        (errors.BackendFailed("No.", code="upstream_idle", internal=INTERNAL), 502),
+        (errors.ToolFailed("No.", internal=INTERNAL), 502),
+        (DragomanError("No.", internal=INTERNAL), 500),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, DragomanError) else str(value),
+)
+def test_every_kind_of_error_has_its_status_and_shows_only_what_is_for_the_caller(
+    error: DragomanError, status: int
+) -> None:
+    reply = fail(error)
+    assert (reply.status, reply.media_type) == (status, "application/json")
+    assert json.loads(reply.body) == {"error": {"code": error.code, "message": "No.", "request_id": "abcdef012345"}}
+
+
+def test_a_request_that_could_not_be_read_has_no_id_in_its_answer() -> None:
+    assert json.loads(fail(errors.Conflict("No."), None).body) == {"error": {"code": "conflict", "message": "No."}}
+
+
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (errors.NotAuthenticated("No."), (("www-authenticate", "Bearer"),)),
+        (errors.WrongMethod("No.", allowed=["GET", "HEAD"]), (("allow", "GET, HEAD"),)),
+        (errors.NotAllowed("No."), ()),
+    ],
+)
+def test_an_error_says_in_headers_what_to_do(error: DragomanError, headers: tuple[tuple[str, str], ...]) -> None:
+    assert fail(error).headers == headers
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (2.0, "2"), (2.001, "3"), (2.5, "3"), (61.0, "61")]
+)
+def test_who_must_wait_is_never_told_to_come_back_too_early(seconds: float, told: str) -> None:
+    for error in (
+        errors.LimitReached("Wait.", limit="per_ip_rpm", retry_after_s=seconds),
+        errors.Unavailable("Wait.", retry_after_s=seconds),
+    ):
+        assert fail(error).headers == (("retry-after", told),)
+
+
+# -- credentials and routes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["Bearer abc", "bearer abc", "BEARER   abc  "])
+def test_a_credential_follows_bearer(value: str) -> None:
+    assert bearer({"authorization": value}) == "abc"
+
+
+@pytest.mark.parametrize("value", [None, "", "Bearer", "Bearer ", "Bearer   ", "Basic abc", "abc", "Bearerabc"])
+def test_any_other_header_proves_nobody(value: str | None) -> None:
+    with pytest.raises(errors.NotAuthenticated) as refused:
+        bearer({} if value is None else {"authorization": value})
+    assert refused.value.detail == "Send a credential as `Authorization: Bearer …`."
+
+
+def test_every_route_asks_for_a_scope_of_its_own_and_says_what_it_is() -> None:
+    rows = [
+        (route.method, route.path, route.scope, type(route.decode(Request(**as_request("r1")))))
+        for route in HOUSE.routes
+    ]
+    assert rows == [
+        ("GET", "/api/runs/{run}", Scope.CHAT_READ, ReadRun),
+        ("POST", "/api/runs/{run}/cancel", Scope.RUNS_CANCEL, CancelRun),
+        ("GET", "/api/status", Scope.CHAT_READ, ReadStatus),
+    ]
+    assert all(route.summary for route in HOUSE.routes)
+
+
+def as_request(run: str) -> dict[str, Any]:
+    fields = {name: getattr(REQUEST, name) for name in REQUEST.__struct_fields__}
+    return fields | {"params": {"run": run}}
+
+
+# -- answers -------------------------------------------------------------------------------------------------------
+
+
+async def get(s: Stage, path: str) -> Any:
+    answer = await s.client().request("GET", path)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    return json.loads(answer.body)
+
+
+async def test_a_timeline_shows_every_entry_as_it_stands_on_the_tape(stage: SetUp) -> None:
+    model = ScriptedReplies(text_reply('say "ключ"\n', "\x00"))
+    async with stage(model=model) as s:
+        await s.client().request("POST", "/api/v1/chat", body=b'{"message":"\\u0000 hi","session_key":"k"}')
+        (run,) = await s.store.runs(ADMIN.project, limit=10)
+        entries = await s.store.read_run(run)
+        shown = await get(s, f"/api/runs/{run.id}")
+    assert shown == {
+        "id": run.id,
+        "conversation": "k",
+        "status": "completed",
+        "attempts": 1,
+        "started_at": s.clock.at,
+        "ended_at": s.clock.at,
+        "entries": [
+            {"seq": entry.seq, "at": entry.at, "event": json.loads(dump_event(entry.event))} for entry in entries
+        ],
+    }
+    assert [entry["event"]["kind"] for entry in shown["entries"]][-1] == "run_completed"
+
+
+@pytest.mark.parametrize("run", ["none", "..", "%2e%2e", "%0a", "x" * 10_000, "%F0%9F%98%80", "%ff"])
+@pytest.mark.parametrize(("method", "rest"), [("GET", ""), ("POST", "/cancel")])
+async def test_a_run_that_does_not_exist_is_not_found(stage: SetUp, run: str, method: str, rest: str) -> None:
+    async with stage() as s:
+        answer = await s.client().request(method, f"/api/runs/{run}{rest}")
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (404, "not_found")
+
+
+async def test_the_status_is_told_to_who_may_read(stage: SetUp) -> None:
+    async with stage() as s:
+        await s.client().request("POST", "/api/v1/chat", body=b'{"message":"hi"}')
+        shown = await get(s, "/api/status")
+        refused = await s.anonymous().request("GET", "/api/status")
+    assert (shown["conversations"], shown["live_runs"], shown["counters"]["runs"]) == (1, 0, 1)
+    assert (refused.status, json.loads(refused.body)["error"]["code"]) == (401, "not_authenticated")
+
+
+async def test_health_is_told_to_anybody_also_while_the_server_stops(stage: SetUp) -> None:
+    async with stage(config=open_config(per_ip_rpm=1)) as s:
+        s.house.app.draining = True
+        answers = [await s.anonymous(peer="203.0.113.1").request("GET", "/health") for _ in range(3)]
+    assert [(answer.status, answer.body) for answer in answers] == [(200, b'{"status":"ok"}')] * 3
+
+
+async def test_readiness_ends_when_the_server_begins_to_stop(stage: SetUp) -> None:
+    async with stage() as s:
+        ready = await s.anonymous().request("GET", "/ready")
+        s.house.app.draining = True
+        unready = await s.anonymous().request("GET", "/ready")
+    assert (ready.status, json.loads(ready.body)) == (200, {"status": "ready"})
+    assert (unready.status, json.loads(unready.body)) == (503, {"status": "unready", "reason": "draining"})
+    assert unready.headers["retry-after"] == "5"
+
+
+@pytest.mark.parametrize("peer", ["203.0.113.9", "10.0.0.1", "::2", "not-an-address", ""])
+async def test_metrics_ask_everybody_but_loopback_for_the_scope(stage: SetUp, peer: str) -> None:
+    async with stage() as s:
+        minted = await s.house.mint.create("reader", ADMIN.project, scopes=(Scope.CHAT_READ,))
+        other = {"authorization": f"Bearer {minted.text}"}
+        answers = [
+            await s.anonymous(peer=peer).request("GET", "/metrics"),
+            await s.anonymous(peer=peer).request("GET", "/metrics", headers=other),
+            await s.client(peer=peer).request("GET", "/metrics"),
+        ]
+    assert [answer.status for answer in answers] == [401, 403, 200]
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1"])
+@pytest.mark.parametrize(("header", "status"), [("", 200), ("x-forwarded-for", 401), ("forwarded", 401)])
+async def test_a_request_that_came_through_a_proxy_is_not_from_loopback(
+    stage: SetUp, peer: str, header: str, status: int
+) -> None:
+    async with stage() as s:
+        headers = {header: "for=127.0.0.1"} if header else {}
+        answer: Response = await s.anonymous(peer=peer).request("GET", "/metrics", headers=headers)
+    assert answer.status == status

@@ -1,0 +1,100 @@
+"""What is remembered of earlier turns, and that nobody can tell it from what is read."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from dragoman.core import events as ev
+from dragoman.core.messages import said
+from dragoman.core.names import ConversationId, RunId, Tape
+from dragoman.core.operations import StartTurn, TurnView
+from dragoman.runtime.past import Past, newest
+from dragoman.runtime.ports import Prompt
+from dragoman.stores.memory import MemoryStore
+from tests.parts import ADMIN, LedgerTools, ScriptedReplies, call_reply, house_of, text_reply
+from tests.support import FixedClock
+
+ONE = Tape(1)
+
+
+def turn(number: int) -> TurnView:
+    return TurnView(
+        RunId(f"r{number}"), number, 0.0, (said("user", "q"),), (said("assistant", "a"),), ev.RunCompleted()
+    )
+
+
+TURNS = tuple(map(turn, range(5)))
+
+
+def test_turns_are_known_only_to_the_turn_that_follows_at_once() -> None:
+    past = Past()
+    past.keep(ONE, 7, TURNS, (2,) * 5)
+    assert past.before(ONE, 8) == (TURNS, (2,) * 5)
+    assert past.before(ONE, 9) is None
+    assert past.before(Tape(2), 8) is None
+
+
+def test_a_tape_that_is_forgotten_is_not_known() -> None:
+    past = Past()
+    past.keep(ONE, 7, TURNS, (2,) * 5)
+    past.forget(ONE)
+    assert (past.before(ONE, 8), len(past)) == (None, 0)
+
+
+def test_the_longest_unused_tapes_go_first_by_number_and_by_characters() -> None:
+    past = Past(tapes_max=2)
+    for number in (1, 2):
+        past.keep(Tape(number), 1, (), ())
+    assert past.before(ONE, 2) == ((), ())
+    past.keep(Tape(3), 1, (), ())
+    assert [past.before(Tape(number), 2) is not None for number in (1, 2, 3)] == [True, False, True]
+    small = Past(chars_max=10)
+    small.keep(ONE, 1, TURNS[:1], (6,))
+    small.keep(Tape(2), 1, TURNS[:1], (5,))
+    assert [small.before(Tape(number), 2) is not None for number in (1, 2)] == [False, True]
+
+
+def test_one_tape_too_large_to_remember_is_not_kept() -> None:
+    past = Past(chars_max=5)
+    past.keep(ONE, 1, TURNS[:1], (6,))
+    assert len(past) == 0
+
+
+def test_the_newest_turns_are_those_the_log_would_give() -> None:
+    weights = (5, 4, 3, 2, 1)
+    for chars_max, count in ((0, 1), (1, 2), (2, 2), (3, 3), (100, 5)):
+        assert newest(TURNS, weights, chars_max=chars_max) == (TURNS[5 - count :], weights[5 - count :])
+
+
+async def prompts(home: Path, *, fresh_each_turn: bool) -> list[Prompt]:
+    """The prompts of some turns, in one process or in one process each."""
+    store = MemoryStore(FixedClock())
+    script: list[Any] = [
+        call_reply(("look", "{}"), text="hm"),
+        text_reply("it is ", "fine"),
+    ]
+    model = ScriptedReplies(*script)
+    asked = itertools.count()
+
+    async def ask(house: Any) -> None:
+        turn = StartTurn(ConversationId("c"), (said("user", f"question {next(asked)} " + "x" * 5000),))
+        started = await house.desk.answer(ADMIN, turn)
+        await house.desk.outcome(started)
+        await house.runs[0].settled()
+
+    if fresh_each_turn:
+        for _ in range(30):
+            async with house_of(home, model, store=store, access=store, tools=LedgerTools({"look": "seen"})) as house:
+                await ask(house)
+    else:
+        async with house_of(home, model, store=store, access=store, tools=LedgerTools({"look": "seen"})) as house:
+            for _ in range(30):
+                await ask(house)
+    return model.prompts
+
+
+async def test_a_prompt_is_the_same_whether_its_history_was_remembered_or_read(tmp_path: Path) -> None:
+    remembered = await prompts(tmp_path, fresh_each_turn=False)
+    read = await prompts(tmp_path, fresh_each_turn=True)
+    assert [prompt.messages for prompt in remembered] == [prompt.messages for prompt in read]
+    assert len(remembered) == 60

@@ -1,0 +1,108 @@
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dragoman.core.errors import Unavailable
+from dragoman.stores.sqlite.connection import (
+    connect,
+    is_broken,
+    is_busy,
+    is_of_python,
+    open_reader,
+    open_writer,
+    storage_error,
+)
+
+ROOT = os.geteuid() == 0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    where = tmp_path / "a file #1?.db"
+    connect(where, create=True).close()
+    return where
+
+
+@pytest.mark.parametrize("opener", [open_writer, open_reader])
+def test_every_connection_syncs_and_waits_for_locks(path: Path, opener: Callable[[Path], sqlite3.Connection]):
+    connection = opener(path)
+    settings = ("journal_mode", "synchronous", "busy_timeout", "fullfsync")
+    assert [connection.execute(f"pragma {setting}").fetchone()[0] for setting in settings] == ["wal", 2, 5000, 1]
+    connection.close()
+
+
+def test_a_reader_cannot_write(path: Path):
+    connection = open_reader(path)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("create table x (y)")
+    connection.close()
+
+
+def test_a_file_that_another_is_just_setting_up_is_waited_for(tmp_path: Path):
+    where = tmp_path / "x.db"
+    other = sqlite3.connect(where, isolation_level=None, check_same_thread=False)
+    other.execute("create table t (x)")
+    other.execute("begin exclusive")
+    freed = threading.Timer(0.03, other.execute, ("commit",))
+    freed.start()
+    connection = connect(where)
+    freed.join(5)
+    assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    connection.close()
+    other.close()
+
+
+def test_only_the_first_opening_makes_a_file(tmp_path: Path):
+    with pytest.raises(Unavailable) as refused:
+        connect(tmp_path / "nowhere.db")
+    assert refused.value.code == "storage_failed"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(ROOT, reason="root may write any file")
+def test_a_file_that_may_not_be_written_is_told(path: Path):
+    path.chmod(0o400)
+    with pytest.raises(Unavailable):
+        open_writer(path)
+
+
+def with_code(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("it says")
+    error.sqlite_errorcode = code
+    error.sqlite_errorname = "SQLITE_X"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "broken", "busy"),
+    [
+        (sqlite3.SQLITE_FULL, "storage_full", False, False),
+        (sqlite3.SQLITE_BUSY, "storage_busy", False, True),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, "storage_busy", False, True),
+        (sqlite3.SQLITE_LOCKED, "storage_busy", False, True),
+        (sqlite3.SQLITE_IOERR, "storage_failed", True, False),
+        (sqlite3.SQLITE_IOERR_FSYNC, "storage_failed", True, False),
+        (sqlite3.SQLITE_CORRUPT, "storage_failed", True, False),
+        (sqlite3.SQLITE_READONLY, "storage_failed", True, False),
+        (sqlite3.SQLITE_CONSTRAINT_UNIQUE, "storage_failed", False, False),
+        (sqlite3.SQLITE_CONSTRAINT_TRIGGER, "storage_failed", False, False),
+    ],
+)
+def test_an_error_of_sqlite_has_a_code_of_ours(path: Path, code: int, expected: str, broken: bool, busy: bool):
+    error = with_code(code)
+    told = storage_error(error, path)
+    assert (told.code, is_broken(error), is_busy(error)) == (expected, broken, busy)
+    assert told.internal == f"{path}: SQLITE_X: it says"
+    assert "SQLITE" not in told.detail
+    assert str(path) not in told.detail
+
+
+def test_an_error_of_pythons_own_is_told_from_those_of_sqlite(path: Path):
+    error = sqlite3.ProgrammingError("Cannot operate on a closed database.")
+    assert (is_of_python(error), is_broken(error)) == (True, False)
+    assert not is_of_python(with_code(sqlite3.SQLITE_IOERR))
+    assert storage_error(error, path).internal.endswith("ProgrammingError: Cannot operate on a closed database.")

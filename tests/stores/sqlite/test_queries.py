@@ -1,0 +1,149 @@
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman.core import events as ev
+from dragoman.core.names import ConversationId
+from dragoman.stores.sqlite import reading
+from dragoman.stores.sqlite.books import place
+from dragoman.stores.sqlite.connection import open_reader
+from dragoman.stores.sqlite.migrations import statements, steps
+from dragoman.stores.sqlite.queries import QUERIES, columns, for_rows, parse
+from dragoman.stores.sqlite.store import SqliteStore, open_store
+from tests.stores.talk import PROJECT, begin, say
+from tests.support import FixedClock
+
+READING = (
+    "entries_after",
+    "entries_of_run",
+    "history",
+    "head",
+    "conversations_page",
+    "conversation",
+    "run",
+    "runs_newest",
+    "runs_unfinished",
+)
+"""Queries that answer callers: none may look at more than it answers with."""
+
+
+@pytest.fixture
+def schema() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:")
+    for step in steps():
+        for statement in statements(step.script):
+            connection.execute(statement)
+    yield connection
+    connection.close()
+
+
+def parameters(sql: str) -> tuple[Any, ...]:
+    numbered = [int(number) for number in re.findall(r"\?(\d+)", sql)]
+    return ("1",) * (max(numbered) if numbered else sql.count("?"))
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_statement_fits_the_schema(schema: sqlite3.Connection, name: str):
+    sql = QUERIES[name]
+    schema.execute(f"explain {sql}", parameters(sql))
+
+
+@pytest.mark.parametrize("name", READING)
+def test_no_table_is_read_from_end_to_end(schema: sqlite3.Connection, name: str):
+    sql = QUERIES[name]
+    plan = [detail for *_, detail in schema.execute(f"explain query plan {sql}", parameters(sql))]
+    tables = "entries|deltas|runs|conversations|x|f|o|n|d"
+    scans = [detail for detail in plan if re.match(rf"SCAN ({tables})\b", detail) or "AUTOMATIC" in detail]
+    if name == "runs_unfinished":
+        scans.remove("SCAN n USING INDEX runs_open")  # an index of nothing but open runs
+    assert scans == []
+
+
+def test_a_file_of_statements_falls_into_names():
+    text = "-- about all\n\n-- name: one\n-- what it is\nselect 1\n-- name: two\nselect\n    2\n"
+    assert parse(text) == {"one": "select 1", "two": "select\n    2"}
+
+
+def test_a_statement_for_one_row_becomes_one_for_many(schema: sqlite3.Connection):
+    assert columns("put_deltas") == 4
+    assert for_rows("put_deltas", 1) == QUERIES["put_deltas"]
+    assert for_rows("put_deltas", 3).count("(?, ?, ?, ?)") == 3
+    assert for_rows("put_runs", 2).count("on conflict") == 1
+    with pytest.raises(KeyError):
+        columns("head")
+
+
+# -- cost ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    opened = await open_store(tmp_path / "x.db", FixedClock(), writer=True)
+    yield opened
+    await opened.close()
+
+
+def cost(connection: sqlite3.Connection, name: str, *arguments: Any) -> int:
+    """Instructions of SQLite's machine that a query takes."""
+    taken = 0
+
+    def count() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    connection.set_progress_handler(count, 1)
+    connection.execute(QUERIES[name], arguments).fetchall()
+    connection.set_progress_handler(None, 1)
+    return taken
+
+
+async def test_a_history_costs_what_it_holds_and_not_what_the_tape_holds(store: SqliteStore):
+    costs: list[int] = []
+    connection = open_reader(store.path)
+    for length in (20, 200):
+        name = f"c{length}"
+        for number in range(length):
+            claim = await say(store, name, f"{name}-{number}", "q" * 10, "a" * 10)
+        taken = cost(
+            connection, "history", place(claim.tape, 0), place(claim.tape, 2**32 - 1), place(claim.tape, 10**6), 100
+        )
+        costs.append(taken)
+        assert len(await store.history(claim.tape, before=10**6, chars_max=100)) == 6 * 5
+    connection.close()
+    assert costs[1] == pytest.approx(costs[0], rel=0.01)
+
+
+async def test_deltas_cost_a_history_nothing(store: SqliteStore):
+    costs: list[int] = []
+    connection = open_reader(store.path)
+    for deltas in (1, 500):
+        name = f"c{deltas}"
+        for number in range(3):
+            claim = await begin(store, name, f"{name}-{number}")
+            await store.append(claim, (ev.ReplyStarted("a", "m"), *[ev.TextAdded("x")] * deltas))
+            await store.finish(claim, (ev.ReplyFinished("x" * 10), ev.RunCompleted()), weight=10)
+        first, last = place(claim.tape, 0), place(claim.tape, 2**32 - 1)
+        costs.append(cost(connection, "history", first, last, last, 1000))
+        assert len(reading.entries(connection, "history", first, last, last, 1000)) == 15
+    connection.close()
+    assert costs[1] == pytest.approx(costs[0], rel=0.01)
+
+
+async def test_one_conversation_and_its_head_cost_the_same_however_long_it_is(store: SqliteStore):
+    costs: list[int] = []
+    connection = open_reader(store.path)
+    for length in (1, 500):
+        name = f"c{length}"
+        claim = await begin(store, name, name)
+        await store.append(claim, [ev.TextAdded("x")] * length)
+        info = await store.get(PROJECT, ConversationId(name))
+        assert info is not None
+        assert info.head == length + 3
+        costs.append(cost(connection, "conversation", PROJECT, name))
+    connection.close()
+    assert costs[1] == pytest.approx(costs[0], rel=0.01)

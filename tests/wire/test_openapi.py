@@ -1,0 +1,237 @@
+"""Route tables -> OpenAPI documents: nothing missing, nothing made up, every reference resolves."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Never
+
+import msgspec
+import pytest
+
+from dragoman.core.errors import DragomanError
+from dragoman.core.names import Scope
+from dragoman.core.operations import ReadStatus
+from dragoman.dialects import installed
+from dragoman.wire.dialect import Dialect, Reply, Request, Route, Streamed
+from dragoman.wire.openapi import openapi
+
+COMPONENT = re.compile(r"[a-zA-Z0-9._-]+")
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+
+
+class Ask(msgspec.Struct):
+    text: str
+
+
+class Item(msgspec.Struct):
+    name: str
+
+
+class Answer(msgspec.Struct):
+    items: tuple[Item, ...]
+
+
+def twin() -> type[msgspec.Struct]:
+    """Another struct that is called Ask, as a second module of shapes may well have."""
+    return msgspec.defstruct("Ask", [("number", int)], module="elsewhere")
+
+
+def answer(result: object, request: Request) -> Reply:
+    return Reply(200)
+
+
+def encoder(request: Request | None) -> Never:
+    raise AssertionError("a document needs no encoder")
+
+
+def route(method: str, path: str, **settings: Any) -> Route[Any]:
+    way = {} if "stream" in settings else {"answer": answer}
+    return Route(method, path, lambda request: ReadStatus(), **way, **settings)
+
+
+def dialect(*routes: Route[Any]) -> Dialect:
+    def credential(headers: Mapping[str, str]) -> str:
+        return ""
+
+    def fail(error: DragomanError, request: Request | None) -> Reply:
+        return Reply(500)
+
+    return Dialect("toy", "A toy", ("/",), routes, credential, fail)
+
+
+def document(*routes: Route[Any]) -> dict[str, Any]:
+    return as_json(openapi(dialect(*routes), version="1.2.3"))
+
+
+def as_json(value: Any) -> Any:
+    return json.loads(msgspec.json.encode(value))
+
+
+ERROR = {"description": "An error, in this API's own shape"}
+
+
+def test_a_document_says_what_the_table_says_and_no_more() -> None:
+    found = document(
+        route("POST", "/ask/{id}/{rest:path}", takes=Ask, gives=Answer, scope=Scope.CHAT_RUN, summary="Ask"),
+        route("GET", "/card", open=True, summary="Who we are"),
+        route("GET", "/frames", stream=Streamed(encoder, "application/x-ndjson; charset=utf-8"), summary="Follow"),
+    )
+    answered = {"description": "The answer", "content": {"application/json": {}}}
+    assert found == {
+        "openapi": "3.1.0",
+        "info": {"title": "A toy", "version": "1.2.3"},
+        "paths": {
+            "/ask/{id}/{rest}": {
+                "post": {
+                    "operationId": "post_ask_id_rest_path",
+                    "summary": "Ask",
+                    "parameters": [
+                        {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
+                        {"name": "rest", "in": "path", "required": True, "schema": {"type": "string"}},
+                    ],
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Ask"}}},
+                    },
+                    "responses": {
+                        "2XX": {
+                            "description": "The answer",
+                            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}},
+                        },
+                        "default": ERROR,
+                    },
+                    "security": [{"credential": ["chat:run"]}],
+                }
+            },
+            "/card": {
+                "get": {
+                    "operationId": "get_card",
+                    "summary": "Who we are",
+                    "responses": {"2XX": answered, "default": ERROR},
+                    "security": [],
+                }
+            },
+            "/frames": {
+                "get": {
+                    "operationId": "get_frames",
+                    "summary": "Follow",
+                    "responses": {
+                        "200": {"description": "Frames, as they come", "content": {"application/x-ndjson": {}}},
+                        "default": ERROR,
+                    },
+                    "security": [{"credential": []}],
+                }
+            },
+        },
+        "components": {
+            "schemas": {
+                "Ask": {
+                    "title": "Ask",
+                    "type": "object",
+                    "properties": {"text": {"type": "string"}},
+                    "required": ["text"],
+                },
+                "Item": {
+                    "title": "Item",
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}},
+                    "required": ["name"],
+                },
+                "Answer": {
+                    "title": "Answer",
+                    "type": "object",
+                    "properties": {"items": {"type": "array", "items": {"$ref": "#/components/schemas/Item"}}},
+                    "required": ["items"],
+                },
+            },
+            "securitySchemes": {"credential": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def test_methods_of_one_path_stand_beside_each_other() -> None:
+    assert list(document(route("GET", "/x/{id}"), route("DELETE", "/x/{id:path}"))["paths"]["/x/{id}"]) == [
+        "get",
+        "delete",
+    ]
+
+
+def test_two_structs_of_one_name_stay_two() -> None:
+    found = document(route("POST", "/x", takes=Ask, gives=twin()))
+    operation = found["paths"]["/x"]["post"]
+    taken = resolve(found, operation["requestBody"]["content"]["application/json"]["schema"]["$ref"])
+    given = resolve(found, operation["responses"]["2XX"]["content"]["application/json"]["schema"]["$ref"])
+    assert (list(taken["properties"]), list(given["properties"])) == (["text"], ["number"])
+
+
+def resolve(found: dict[str, Any], reference: str) -> Any:
+    assert reference.startswith("#/"), f"{reference} leads out of the document"
+    place: Any = found
+    for step in reference.removeprefix("#/").split("/"):
+        place = place[step]
+    return place
+
+
+# -- the documents of this server ------------------------------------------------------------------------------------
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def operations(found: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(path, method, row) for path, rows in found["paths"].items() for method, row in rows.items()]
+
+
+@pytest.fixture(params=installed(), ids=lambda each: each.name)
+def served(request: pytest.FixtureRequest) -> tuple[Dialect, dict[str, Any]]:
+    return request.param, as_json(openapi(request.param, version="1"))
+
+
+def test_every_route_is_in_its_document(served: tuple[Dialect, dict[str, Any]]) -> None:
+    spoken, found = served
+    rows = [(row.method.lower(), re.sub(r":path}", "}", row.path)) for row in spoken.routes]
+    assert sorted((method, path) for path, method, _ in operations(found)) == sorted(rows)
+
+
+def test_every_operation_has_the_shape_that_openapi_asks_for(served: tuple[Dialect, dict[str, Any]]) -> None:
+    _, found = served
+    assert re.fullmatch(r"3\.1\.\d+", found["openapi"]) and set(found["info"]) >= {"title", "version"}
+    for path, method, row in operations(found):
+        assert path.startswith("/") and method in METHODS
+        assert row["responses"] and all(re.fullmatch(r"[1-5](\d\d|XX)|default", code) for code in row["responses"])
+        assert all("description" in response for response in row["responses"].values())
+        declared = [(parameter["name"], parameter["in"]) for parameter in row.get("parameters", [])]
+        assert declared == [(name, "path") for name in re.findall(r"\{(\w+)\}", path)]
+        assert all(parameter["required"] is True for parameter in row.get("parameters", []))
+
+
+def test_no_two_paths_differ_only_in_the_names_of_their_parameters(served: tuple[Dialect, dict[str, Any]]) -> None:
+    bare = [re.sub(r"\{\w+\}", "{}", path) for path in served[1]["paths"]]
+    assert sorted(set(bare)) == sorted(bare)
+
+
+def test_every_operation_has_an_id_of_its_own(served: tuple[Dialect, dict[str, Any]]) -> None:
+    ids = [row["operationId"] for _, _, row in operations(served[1])]
+    assert sorted(set(ids)) == sorted(ids)
+
+
+def test_every_reference_resolves_inside_the_document(served: tuple[Dialect, dict[str, Any]]) -> None:
+    _, found = served
+    assert all(resolve(found, reference) for reference in references(found))
+    assert all(COMPONENT.fullmatch(name) for name in found["components"]["schemas"])
+
+
+def test_every_scope_is_one_of_ours_and_every_scheme_is_declared(served: tuple[Dialect, dict[str, Any]]) -> None:
+    _, found = served
+    for _, _, row in operations(found):
+        for need in row["security"]:
+            assert need.keys() <= found["components"]["securitySchemes"].keys()
+            assert set(need["credential"]) <= set(Scope)
