@@ -47,12 +47,19 @@ def test_the_end_of_a_turn_is_an_exit_code(status: str, code: str, exit_code: in
 class Far:
     """A server that goes on until it is hung up on, or fails."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, run: str = "r_1") -> None:
         self.error = error
+        self.run = run
+        self.posted: list[str] = []
         self.began = asyncio.Event()
         self.hung_up = False
 
+    async def post(self, path: str) -> dict[str, str]:
+        self.posted.append(path)
+        return {}
+
     async def chat(self, text: str, conversation: str, model: str, report: Report) -> None:
+        report.run = self.run
         self.began.set()
         if self.error is not None:
             raise self.error
@@ -73,9 +80,19 @@ async def test_a_remote_turn_that_is_stopped_hangs_up_and_says_what_that_means(
         stop.set()
 
     assert (far.hung_up, report.status) == (True, "left")
-    assert capsys.readouterr().err == (
-        "Hung up. The run goes on; find it with: dragoman runs ls, stop it with: dragoman runs cancel ID\n"
-    )
+    assert far.posted == ["/api/runs/r_1/cancel"]
+    assert capsys.readouterr().err == "Stopped run r_1.\n"
+
+
+async def test_a_remote_turn_that_is_stopped_before_its_run_is_known_says_that_it_may_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(terminal, "settings", Settings)
+    far, stop = Far(run=""), asyncio.Event()
+    stop.set()
+    await remote_turn(far, Question("q", "k"), Report(quiet=True), stop)
+    assert far.posted == []
+    assert capsys.readouterr().err.startswith("Hung up. The run may go on: ")
 
 
 async def test_what_goes_wrong_far_away_comes_out():

@@ -221,26 +221,25 @@ async def test_every_answer_to_a_request_that_met_a_limit_says_how_it_stands(sta
     ]
 
 
-async def test_what_comes_twice_in_an_answer_is_said_once(stage: Any) -> None:
+async def test_no_header_of_an_answer_is_said_twice(stage: Any) -> None:
     names: list[list[bytes]] = []
-
-    async def send(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            names.append([name for name, _ in message["headers"]])
 
     async with stage(config=open_config(per_ip_rpm=1)) as s:
 
-        async def app(scope: Any, receive: Any, out: Any) -> None:
-            async def tapped(message: Any) -> None:
+        async def tapped(scope: Any, receive: Any, send: Any) -> None:
+            async def tap(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    names.append([name for name, _ in message["headers"]])
                 await send(message)
-                await out(message)
 
-            await s.house.app(scope, receive, tapped)
+            await s.house.app(scope, receive, tap)
 
-        for _ in range(2):
-            await Client(app).request("POST", CHAT, body=ask())
-        await Client(app).request("GET", "/docs")
-    assert len(names) == 3 and all(len(set(each)) == len(each) for each in names)
+        statuses = [
+            (await Client(tapped).request(method, path)).status
+            for method, path in (("POST", CHAT), ("POST", CHAT), ("GET", "/docs"), ("PUT", CHAT))
+        ]
+    assert statuses == [401, 429, 200, 405]
+    assert [each for each in names if len(set(each)) < len(each)] == []
 
 
 async def test_the_limit_per_address_wins_over_the_credential(stage: Any) -> None:
@@ -299,6 +298,16 @@ async def test_metrics_are_open_to_loopback_only(stage: Any) -> None:
     assert (near.status, far.status, through_proxy.status, with_scope.status) == (200, 401, 401, 200)
     assert b"dragoman_runs_total 1.0" in near.body
     assert b'dragoman_http_requests_total{dialect="grip",route="POST /api/v1/chat",status="200"} 1.0' in near.body
+
+
+async def test_an_answer_that_began_a_run_says_which(stage: Any) -> None:
+    async with stage() as s:
+        whole = await s.client().request("POST", CHAT, body=ask())
+        streamed = await s.client().request("POST", STREAM, body=ask())
+        other = await s.client().request("GET", "/api/v1/sessions")
+        runs = await s.store.runs(ADMIN.project, limit=2)
+    assert [streamed.headers["x-run-id"], whole.headers["x-run-id"]] == [run.id for run in runs]
+    assert "x-run-id" not in other.headers
 
 
 async def test_a_run_can_be_read_and_cancelled_by_its_id(stage: Any) -> None:

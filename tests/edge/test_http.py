@@ -397,6 +397,13 @@ async def test_a_line_that_never_ends_is_not_gathered_for_ever(beginning: bytes)
         assert await wire.rest() == HEAD_TOO_LARGE
 
 
+async def test_what_is_refused_for_two_reasons_is_answered_once() -> None:
+    async with listening(echo) as server, server.wire() as wire:
+        server.protocol.data_received(b"\x00" * 2 * UNPARSED_BYTES_MAX)
+        server.protocol.data_received(b"\x00")
+        assert await wire.rest() == NOT_HTTP
+
+
 async def test_a_head_that_comes_in_single_bytes_is_a_head() -> None:
     async with listening(echo) as server, server.wire() as wire:
         for byte in head(b"x: 1", first=b"GET /slow HTTP/1.1"):

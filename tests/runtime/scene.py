@@ -17,7 +17,7 @@ from dragoman.runtime.budgets import Budget
 from dragoman.runtime.conversations import Conversations
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.driver import Driver, Seed
-from dragoman.runtime.ports import Accepted, Claim, Model, NewTurn
+from dragoman.runtime.ports import Accepted, Claim, Model, NewTurn, Store
 from dragoman.runtime.recovery import Recovery
 from dragoman.runtime.runs import Changed, Runs
 from dragoman.server.lifespan import lifespan
@@ -27,6 +27,7 @@ from tests.support import FixedClock
 
 WAIT_S = 5.0
 CONVERSATION = ConversationId("c")
+FIRST = Tape(1)
 AGENT = AgentSpec("helper", "Be brief.")
 WRITES = ("accept", "append", "finish", "reclaim", "end_waiting", "delete", "put_messages")
 
@@ -35,8 +36,9 @@ class Watched:
     """A store that notes what is asked of it. A hook under a method's name is awaited before it, and one under `after_`
     and the name after it: to look, to wait, or to raise."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
+        self._during: tuple[int, Callable[[], object]] | None = None
         self.asked: list[str] = []
         self.written: list[tuple[Event, ...]] = []
         """What each append and finish brought."""
@@ -52,6 +54,8 @@ class Watched:
 
         async def watched(*args: Any, **kwargs: Any) -> Any:
             self.asked.append(name)
+            if self._during is not None and self._during[0] == len(self.asked):
+                asyncio.get_running_loop().call_soon(self._during[1])
             if hook := self.hooks.get(name):
                 await hook()
             result = await method(*args, **kwargs)
@@ -65,6 +69,10 @@ class Watched:
 
         return watched
 
+    def during(self, nth: int, act: Callable[[], object]) -> None:
+        """Act while the nth call is under way, if it waits for anything."""
+        self._during = (nth, act)
+
     def refuse(self, error: Exception, *names: str) -> None:
         async def refused() -> None:
             raise error
@@ -75,7 +83,7 @@ class Watched:
 class Scene:
     """One process. `life` is the task group in which its runs live."""
 
-    def __init__(self, life: Any, model: Model | Mapping[str, Model], store: MemoryStore, **settings: Any) -> None:
+    def __init__(self, life: Any, model: Model | Mapping[str, Model], store: Store, **settings: Any) -> None:
         agents: Mapping[str, AgentSpec] = settings.get("agents") or {AGENT.name: AGENT}
         changed: Changed | None = settings.get("changed")
         self.life = life
@@ -136,13 +144,13 @@ class Scene:
 
     # -- the tape --------------------------------------------------------------------------------------------------
 
-    async def tape(self, tape: Tape = Tape(1)) -> list[Entry]:
+    async def tape(self, tape: Tape = FIRST) -> list[Entry]:
         """All of it; checks the numbering on the way."""
         entries = list(await self.store.read(tape, after=0, limit=10**9))
         assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
         return entries
 
-    async def events(self, run: str = "r1", tape: Tape = Tape(1)) -> list[Event]:
+    async def events(self, run: str = "r1", tape: Tape = FIRST) -> list[Event]:
         """What stands on the tape of one run, its TurnReceived left out."""
         return [
             entry.event
@@ -157,7 +165,7 @@ def asked(text: str = "how is it?", **options: Any) -> ev.TurnReceived:
 
 @asynccontextmanager
 async def scene_of(
-    model: Model | Mapping[str, Model], *, store: MemoryStore | None = None, **settings: Any
+    model: Model | Mapping[str, Model], *, store: Store | None = None, **settings: Any
 ) -> AsyncGenerator[Scene]:
     """A process that lives as long as the block. A store that is handed in outlives it."""
     async with lifespan() as life:

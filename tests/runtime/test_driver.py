@@ -167,7 +167,9 @@ async def test_a_run_that_was_deleted_is_stale_for_driving_and_for_ending() -> N
 async def test_ending_a_run_that_has_ended_is_stale_and_one_that_has_not_keeps_its_usage() -> None:
     async with scene_of(ScriptedReplies(text_reply("a"))) as s:
         accepted = await s.accept(WHOLE)
-        await s.store.append(accepted.claim, [STARTED, finished("hm", call(1, "look")), ev.ToolStarted(call(1, "look"))])
+        await s.store.append(
+            accepted.claim, [STARTED, finished("hm", call(1, "look")), ev.ToolStarted(call(1, "look"))]
+        )
         assert await s.driver.end(accepted.claim, lambda usage: ev.RunCancelled("me", usage)) is None
         assert (await s.events())[-1] == ev.RunCancelled("me", USAGE)
         with pytest.raises(StaleClaim):
@@ -361,7 +363,7 @@ async def test_a_call_of_the_callers_tool_ends_the_run_and_its_next_turn_goes_on
             ev.RunNeedsClient((clicked,), USAGE),
         ]
         assert tools.effects == {("look", "r1:c1"): 1}
-    answering = ScriptedReplies(text_reply("Done."))
+    answering = ScriptedReplies([], text_reply("Done."))
     async with scene_of(answering, tools=tools, store=store) as s:
         result = Message("tool", (ToolResult(clicked.id, "clicked"),))
         await s.drive(ev.TurnReceived((result,), deltas=False, client_tools=(CLICK,)), "r2")

@@ -62,6 +62,59 @@ def test_the_oldest_go_first_and_what_is_left_begins_with_a_user() -> None:
     assert shown == (said("user", "second"), said("assistant", "second answer"))
 
 
+def needs(*names: str) -> TurnView:
+    """A turn that ended with calls for its caller."""
+    calls = tuple(map(call, names))
+    return turn(Message("assistant", (Text("hm"), *calls)), asked="click", end=ev.RunNeedsClient(calls))
+
+
+def test_results_that_the_caller_brings_stand_behind_the_calls_they_answer_whatever_the_budget() -> None:
+    past = (turn(said("assistant", "a")), needs("b"))
+    shown = prompt((), past, (result("b"), said("user", "and?")), tokens_max=0)
+    assert shown == (
+        said("user", "click"),
+        Message("assistant", (Text("hm"), call("b"))),
+        result("b"),
+        said("user", "and?"),
+    )
+
+
+def test_a_caller_may_bring_results_again_and_again() -> None:
+    again = TurnView(
+        RunId("r2"), 2, 0.0, (result("b"),), (Message("assistant", (call("c"),)),), ev.RunNeedsClient((call("c"),))
+    )
+    shown = prompt((), (turn(said("assistant", "a")), needs("b"), again), (result("c"),), tokens_max=0)
+    assert shown == (
+        said("user", "click"),
+        Message("assistant", (Text("hm"), call("b"))),
+        result("b"),
+        Message("assistant", (call("c"),)),
+        result("c"),
+    )
+
+
+def test_a_call_that_the_caller_brings_no_result_for_is_left_out() -> None:
+    shown = prompt((), (needs("b", "c"),), (result("c"),), tokens_max=100)
+    assert shown == (said("user", "click"), Message("assistant", (Text("hm"), call("c"))), result("c"))
+
+
+def test_calls_and_the_results_a_caller_brought_later_are_paired_in_the_past_too() -> None:
+    brought = TurnView(RunId("r2"), 2, 0.0, (result("b"),), (said("assistant", "Done."),), DONE)
+    shown = prompt((), (needs("b"), brought), (said("user", "next"),), tokens_max=100)
+    assert shown == (
+        said("user", "click"),
+        Message("assistant", (Text("hm"), call("b"))),
+        result("b"),
+        said("assistant", "Done."),
+        said("user", "next"),
+    )
+
+
+def test_calls_that_the_caller_never_answered_are_left_out_when_the_user_goes_on() -> None:
+    shown = prompt((), (needs("b"),), (said("user", "never mind"),), tokens_max=100)
+    assert shown == (said("user", "click"), said("assistant", "hm"), said("user", "never mind"))
+
+
 def test_a_long_result_is_cut_with_a_notice() -> None:
     shown = prompt((), (), (result("a", "x" * (RESULT_CHARS_MAX + 7)),), tokens_max=10)
     notice = "\n[7 more characters left out; ask for a smaller part]"

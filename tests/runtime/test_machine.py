@@ -9,6 +9,7 @@ from dragoman.core.names import CallId
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.machine import (
     OUTCOME_UNKNOWN,
+    PAUSES_FORGIVEN,
     AskModel,
     End,
     Ended,
@@ -118,6 +119,24 @@ def test_wall_time_counts_from_the_first_claim() -> None:
     assert step(ASK, ev.RunClaimed(1), budget=budget, now=109.9) == AskModel(1)
     ended = step(ASK, ev.RunClaimed(1), budget=budget, now=110.0)
     assert ended == End(ev.RunFailed("time_limit", "The run took longer than its 10 s."))
+
+
+def claimed_after(pauses: int, *, each_s: float) -> RunState:
+    """A run whose process died just after each claim, and whose next attempt came so much later."""
+    folded = RunState()
+    folded.add(ASK, at=0.0, seq=1)
+    for number in range(pauses + 1):
+        folded.add(ev.RunClaimed(number + 1), at=number * each_s, seq=number + 2)
+    return folded
+
+
+def test_the_time_in_which_nobody_was_at_work_does_not_count_but_not_for_ever() -> None:
+    budget = Budget(wall_s=10)
+    back = claimed_after(PAUSES_FORGIVEN, each_s=1000.0)
+    assert next_step(back, budget, RULES, now=PAUSES_FORGIVEN * 1000.0 + 9.9) == AskModel(1)
+    assert isinstance(next_step(back, budget, RULES, now=PAUSES_FORGIVEN * 1000.0 + 10.0), End)
+    doomed = claimed_after(PAUSES_FORGIVEN + 1, each_s=1000.0)
+    assert isinstance(next_step(doomed, budget, RULES, now=PAUSES_FORGIVEN * 1000.0 + 1000.0), End)
 
 
 def test_llm_tokens_are_bounded() -> None:

@@ -23,6 +23,7 @@ from dragoman.server.safe_start import ADMIN_FILE
 from dragoman.wire.sse import Reader
 
 CHAT_STREAM_PATH = "/api/v1/chat/stream"
+RUN_HEADER = "x-run-id"
 CONNECT_S = 5.0
 SILENCE_S = 60.0
 """A server sends a sign of life every 15 s; after this long without one it is taken for dead."""
@@ -65,6 +66,7 @@ class Remote:
         try:
             async with self._session() as session, session.post(self._url + CHAT_STREAM_PATH, json=body) as response:
                 await _refuse(response)
+                report.run = response.headers.get(RUN_HEADER, "")
                 async for chunk in response.content.iter_any():
                     for frame in reader.feed(chunk):
                         report.frame(frame.event, _table(frame.data), now=monotonic())

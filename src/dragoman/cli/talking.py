@@ -13,7 +13,7 @@ from dragoman.cli.options import F
 from dragoman.cli.remote import Remote
 from dragoman.cli.report import Report
 from dragoman.cli.terminal import note
-from dragoman.core.errors import BadRequest
+from dragoman.core.errors import BadRequest, DragomanError, NotFound
 from dragoman.core.messages import said
 from dragoman.core.names import ConversationId, Principal, RunId
 from dragoman.core.operations import CancelRun, StartTurn
@@ -94,7 +94,8 @@ async def _cancel_when(stop: asyncio.Event, house: "House", principal: Principal
 
 
 async def remote_turn(remote: Remote, question: Question, report: Report, stop: asyncio.Event) -> None:
-    """One turn with a running server. Setting `stop` hangs up; the run belongs to the server and goes on."""
+    """One turn with a running server. Setting `stop` hangs up and has the server stop the run: hanging up alone would
+    leave it at work."""
     if question.agent:
         raise BadRequest("--agent works on the local store only: the API behind --url has no place for it.")
     async with asyncio.TaskGroup() as group:
@@ -105,7 +106,17 @@ async def remote_turn(remote: Remote, question: Question, report: Report, stop: 
         stopping.cancel()
     if not report.status:
         report.left()
-        note("Hung up. The run goes on; find it with: dragoman runs ls, stop it with: dragoman runs cancel ID")
+        await _stop_far_away(remote, report.run)
+
+
+async def _stop_far_away(remote: Remote, run: str) -> None:
+    try:
+        if not run:  # it hung up before the server said which run it is
+            raise NotFound("The server had not answered yet.", what="run")
+        await remote.post(f"/api/runs/{run}/cancel")
+        note(f"Stopped run {run}.")
+    except DragomanError as error:
+        note(f"Hung up. The run may go on: {error.detail} See: dragoman runs ls; stop it with: dragoman runs cancel ID")
 
 
 def code_of(report: Report) -> int:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from dragoman.core.errors import BadRequest, DragomanError, LimitReached, NotAuthenticated, Unavailable, WrongMethod
 from dragoman.core.names import Clock, Principal
-from dragoman.core.operations import StartTurn
+from dragoman.core.operations import Started, StartTurn
 from dragoman.edge.authenticate import Door, Limits, Passed, RawHeaders
 from dragoman.edge.desk import Desk
 from dragoman.edge.limits import CallerGone, read_body, refuse_large
@@ -57,6 +57,7 @@ class _Exchange:
         "path",
         "request",
         "request_id",
+        "run",
         "status",
     )
 
@@ -74,6 +75,8 @@ class _Exchange:
         self.mounted: Mounted | None = None
         self.request: Request | None = None
         self.status = 0
+        self.run = ""
+        """The run that this request began; its answer says so in `x-run-id`, whatever the wire."""
 
     def response_headers(self, media_type: str, extra: Sequence[tuple[str, str]]) -> RawHeaders:
         own: RawHeaders = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra]
@@ -81,6 +84,7 @@ class _Exchange:
         return [
             (b"content-type", media_type.encode()),
             (b"x-request-id", self.request_id),
+            *([(b"x-run-id", self.run.encode())] if self.run else []),
             *(header for header in (*SECURITY_HEADERS, *self.passed.headers()) if header[0] not in said),
             *own,
         ]
@@ -219,6 +223,8 @@ class App:
             await self._stream(exchange, route.stream, request, principal, operation, receive, send)
             return
         result = await self._desk.answer(principal, operation)
+        if isinstance(result, Started):
+            exchange.run = result.run
         if route.answer is not None:
             reply = route.answer(result, request)
         elif route.collect is not None:
@@ -247,7 +253,8 @@ class App:
             )
         self._readers[conversation] = readers + 1
         try:
-            started = await self._desk.answer(principal, operation)
+            started: Started = await self._desk.answer(principal, operation)
+            exchange.run = started.run
             encoder = streamed.encoder(request)
             headers = exchange.response_headers(streamed.media_type, streamed.headers)
             exchange.status = 200

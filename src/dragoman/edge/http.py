@@ -55,6 +55,8 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._unparsed_bytes += len(data)
         super().data_received(data)
+        if self._refused:
+            return
         if self._unparsed_bytes > UNPARSED_BYTES_MAX:
             self._refusal = 431
             self.send_400_response("")

@@ -1,0 +1,31 @@
+"""Counters: what is counted, and that they are shown by their names."""
+
+from dragoman.core.messages import Usage
+from dragoman.runtime.counters import Counters
+
+
+def test_all_counters_begin_at_nothing() -> None:
+    assert Counters().all() == {
+        "runs": 0,
+        "replies": 0,
+        "tool_calls": 0,
+        "errors": 0,
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "recovered": 0,
+    }
+
+
+def test_a_reply_counts_with_its_llm_tokens() -> None:
+    counters = Counters()
+    counters.replied(Usage(10, 5))
+    counters.replied(Usage(1, 2))
+    shown = counters.all()
+    assert (shown["replies"], shown["prompt_tokens"], shown["completion_tokens"]) == (2, 11, 7)
+
+
+def test_what_was_shown_does_not_change_any_more() -> None:
+    counters = Counters()
+    shown = counters.all()
+    counters.runs += 1
+    assert (shown["runs"], counters.all()["runs"]) == (0, 1)
