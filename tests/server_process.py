@@ -6,29 +6,48 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 READY_S = 10.0
 
 
 class ServerProcess:
-    """`dragoman serve` on a free loopback port. `home` outlives the process, so a test may start another on it."""
+    """`dragoman serve` on a free loopback port. `home` outlives the process, so a test may start another on it.
 
-    def __init__(self, home: Path, config: str = "", *, env: dict[str, str] | None = None) -> None:
+    `program`: what to start in its place; it is given the home, and says where it listens as `dragoman serve` does.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        config: str = "",
+        *,
+        env: dict[str, str] | None = None,
+        listen: str = "127.0.0.1:0",
+        program: Sequence[str] = (),
+    ) -> None:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         self._config = home / "dragoman.toml"
         self._config.write_text(config)
         self._env = env or {}
+        self._listen = listen
+        self._program = program
         self.url = ""
+        self.said = b""
+        """What it wrote to stderr; all of it once it has ended."""
         self.started_in_s = 0.0
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "ServerProcess":
         began = time.monotonic()
         command = [sys.executable, "-m", "dragoman", "--home", str(self.home), "--config", str(self._config)]
+        command += ["serve", "--listen", self._listen]
+        if self._program:
+            command = [sys.executable, *self._program, str(self.home)]
         self.process = subprocess.Popen(
-            [*command, "serve", "--listen", "127.0.0.1:0"],
+            command,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env={**os.environ, **self._env},
@@ -39,20 +58,28 @@ class ServerProcess:
 
     def _announced(self, deadline: float) -> str:
         assert self.process is not None and self.process.stderr is not None
-        said = b""
         while time.monotonic() < deadline:
             if select.select([self.process.stderr], [], [], 0.1)[0]:
-                said += os.read(self.process.stderr.fileno(), 65536)
-                for line in said.splitlines():
+                self.said += os.read(self.process.stderr.fileno(), 65536)
+                for line in self.said.splitlines():
                     if line.startswith(b"listening on "):
                         return line.removeprefix(b"listening on ").decode()
             if self.process.poll() is not None:
                 break
-        raise AssertionError(f"the server did not start (exit {self.process.poll()}): {said.decode(errors='replace')}")
+        raise AssertionError(f"it did not start (exit {self.process.poll()}): {self.said.decode(errors='replace')}")
 
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting."""
+        os.kill(self.pid, signal.SIGTERM)
 
     @property
     def credential(self) -> str:
@@ -66,7 +93,8 @@ class ServerProcess:
     def wait(self, timeout_s: float = 10.0) -> int:
         assert self.process is not None
         code = self.process.wait(timeout_s)
-        if self.process.stderr is not None:
+        if self.process.stderr is not None and not self.process.stderr.closed:
+            self.said += self.process.stderr.read()
             self.process.stderr.close()
         return code
 

@@ -1,4 +1,4 @@
-"""A real `kill -9` of a real server at every commit of a run, then a restart: nothing acknowledged is lost, the run ends.
+"""A real `kill -9` of a real server at every commit of a run, then a restart: what was acknowledged is there, and ends.
 
 The fuse is in the process's environment: it kills itself at its nth commit, before or after the disk has it.
 """
@@ -50,7 +50,9 @@ def chat(server: ServerProcess) -> str | None:
     body = {"message": "tick it", "session_key": "s"}
     seen = b""
     try:
-        with httpx.stream("POST", f"{server.url}/api/v1/chat/stream", headers=server.headers, json=body, timeout=10) as r:
+        with httpx.stream(
+            "POST", f"{server.url}/api/v1/chat/stream", headers=server.headers, json=body, timeout=10
+        ) as r:
             for chunk in r.iter_raw():
                 seen += chunk
     except httpx.TransportError:

@@ -10,6 +10,7 @@ from dragoman.access.ports import Project
 from dragoman.core.messages import said
 from dragoman.core.names import ConversationId, ProjectId, Scope
 from dragoman.core.operations import ReadConversation
+from dragoman.edge.asgi import headers_of
 from tests.parts import ADMIN, Gate, ScriptedReplies, open_config, text_reply
 from tests.streaming_client import Client, Response
 
@@ -400,3 +401,9 @@ async def test_projects_do_not_see_each_other(stage: Any) -> None:
     assert (read.status, json.loads(listed.body), again.status) == (404, {"sessions": [], "count": 0}, 200)
     assert s.model.prompts[-1].messages[-1] == said("user", "mine")
     assert all("how is it?" not in message.text for message in s.model.prompts[-1].messages)
+
+
+def test_repeated_headers_are_joined_but_for_those_that_mean_one_thing() -> None:
+    raw = [(b"x-forwarded-for", b"1.1.1.1"), (b"authorization", b"Bearer a \t"), (b"authorization", b"Bearer b")]
+    scope: Any = {"headers": [*raw, (b"x-forwarded-for", b" 2.2.2.2")]}
+    assert headers_of(scope) == {"x-forwarded-for": "1.1.1.1, 2.2.2.2", "authorization": "Bearer a"}

@@ -117,9 +117,11 @@ class Scene:
 
     # -- the driver alone ------------------------------------------------------------------------------------------
 
-    async def accept(self, received: ev.TurnReceived, run: str = "r1") -> Accepted:
-        created = ev.ConversationCreated(ADMIN.project, CONVERSATION)
-        return await self.store.accept(NewTurn(ADMIN.project, CONVERSATION, RunId(run), received, created))
+    async def accept(self, received: ev.TurnReceived, run: str = "r1", *, conversation: str = CONVERSATION) -> Accepted:
+        """What `Runs.start` does before it drives."""
+        id = ConversationId(conversation)
+        created = ev.ConversationCreated(ADMIN.project, id)
+        return await self.store.accept(NewTurn(ADMIN.project, id, RunId(run), received, created))
 
     async def drive(self, received: ev.TurnReceived, run: str = "r1") -> Claim | None:
         """Accept a turn and carry it to its end, all in this task."""

@@ -206,21 +206,24 @@ async def test_a_run_that_was_just_accepted_is_not_stolen() -> None:
 
 
 async def test_a_suspect_that_is_driven_by_the_time_it_would_be_claimed_is_left_alone() -> None:
+    """Of two suspects both are driven while the first is being claimed."""
     model = ScriptedReplies(text_reply("a"))
     model.gate = Gate()
     async with scene_of(model) as s:
-        accepted = await s.accept(asked())
+        accepted = [await s.accept(asked(), run, conversation=run) for run in ("r1", "r2")]
         await s.recovery.sweep()
 
         async def drive() -> None:
-            s.runs.drive(accepted.claim)
+            for each in accepted:
+                s.runs.drive(each.claim)
 
-        s.store.hooks["after_unfinished"] = drive
+        s.store.hooks["reclaim"] = drive
         await s.recovery.sweep()
         model.gate.open()
         await s.settled()
-        assert s.counters.recovered == 0
-        assert kinds(await s.events()).count("run_claimed") == 1
+        claims = [kinds([entry.event for entry in await s.tape(each.tape)]).count("run_claimed") for each in accepted]
+        assert (sorted(claims), s.counters.recovered) == ([1, 2], 1)
+        assert await s.store.unfinished() == ()
 
 
 async def test_a_suspect_that_ended_meanwhile_is_forgotten() -> None:

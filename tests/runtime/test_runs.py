@@ -630,6 +630,22 @@ async def test_a_cancelled_turn_that_never_ran_is_copied_too() -> None:
         assert copies.made == [("default", "c")] * 2
 
 
+async def test_after_a_cancel_the_runs_task_is_as_free_to_wait_as_any_other() -> None:
+    pending: list[int] = []
+
+    async def changed(project: ProjectId, conversation: ConversationId) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        pending.append(task.cancelling())
+
+    model = gated()
+    async with scene_of(model, changed=changed) as s:
+        await s.start()
+        await until(lambda: bool(model.prompts))
+        await cancel(s, "r1")
+    assert pending == [0]
+
+
 async def test_a_timeline_holds_every_entry_of_a_run() -> None:
     async with scene_of(ScriptedReplies(text_reply("a"))) as s:
         started = await s.start()

@@ -38,6 +38,8 @@ end, is percent-encoded again before a path that was asked for goes into a heade
 
 OPEN_METHODS = ("GET", "HEAD")
 
+SINGLE_HEADERS = frozenset(("authorization", "content-length", "content-type", "host", "x-request-id"))
+
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 
 OpenEndpoint = Callable[[Scope], Awaitable[Reply]]
@@ -65,9 +67,7 @@ class _Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.entropy = entropy
-        self.headers: dict[str, str] = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
+        self.headers = headers_of(scope)
         given = self.headers.get("x-request-id", "").encode("latin-1")
         self.request_id = given if _REQUEST_ID.match(given) else entropy[32:44].encode()
         self.passed = Passed()
@@ -82,7 +82,7 @@ class _Exchange:
         own: RawHeaders = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra]
         said = {name for name, _ in own}
         return [
-            (b"content-type", media_type.encode()),
+            *([(b"content-type", media_type.encode())] if media_type else []),
             (b"x-request-id", self.request_id),
             *([(b"x-run-id", self.run.encode())] if self.run else []),
             *(header for header in (*SECURITY_HEADERS, *self.passed.headers()) if header[0] not in said),
@@ -148,7 +148,7 @@ class App:
         if moved := self._find(exchange):
             query = scope["query_string"].decode("latin-1")
             where = quote(moved, safe=PATH_CHARS) + (f"?{query}" if query else "")
-            await self._reply(exchange, Reply(307, headers=(("location", where),)), send)
+            await self._reply(exchange, Reply(307, media_type="", headers=(("location", where),)), send)
             return
         mounted = exchange.mounted
         if mounted is None:
@@ -301,3 +301,16 @@ def query_of(scope: Scope) -> dict[str, str]:
         return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX))
     except ValueError as error:
         raise BadRequest(f"The query string has more than {QUERY_FIELDS_MAX} fields.") from error
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The request's headers by lower-case name, without the blanks around their values. Repeated ones are joined, as
+    RFC 9110 (5.3) has it, but for those that mean one thing: of these the first counts, as for a proxy."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1").strip(" \t")
+        if name not in headers:
+            headers[name] = value
+        elif name not in SINGLE_HEADERS:
+            headers[name] += ", " + value
+    return headers

@@ -33,7 +33,12 @@ class Recovery:
         """Take up every unfinished run; how many there were. Called before the first request is let in."""
         views = await self._store.unfinished()
         for first in range(0, len(views), AT_ONCE):
-            await asyncio.gather(*(self._take_up(view.id) for view in views[first : first + AT_ONCE]))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for view in views[first : first + AT_ONCE]:
+                        group.create_task(self._take_up(view.id))
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None  # the store's; it says the same to all of them
         return len(views)
 
     async def sweep(self) -> None:

@@ -121,7 +121,7 @@ async def open_house(
     `take_up=False` leaves it to the caller to call `House.take_up` once nothing can keep it from serving any more.
     Raises errors of the tree: Conflict when another process writes this store.
     """
-    _make_home(home)
+    home = _made(home)
     house = House(config, home, parts.clock or SystemClock())
     async with AsyncExitStack() as stack:
         await _open_stores(house, stack, parts, writer=writer)
@@ -148,9 +148,11 @@ async def _take_up(house: House, span: Lifespan, recovery: Recovery) -> None:
     span.spawn(recovery.keep_sweeping())
 
 
-def _make_home(home: Path) -> None:
-    """Only its owner may look inside: it holds the pepper, credentials and everything that was said."""
+def _made(home: Path) -> Path:
+    """The home's absolute path, made if need be. Only its owner may look inside: it holds the pepper, credentials and
+    everything that was said."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return home.absolute()
 
 
 async def _open_stores(house: House, stack: AsyncExitStack, parts: Parts, *, writer: bool) -> None:
@@ -296,7 +298,8 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters, *, writer: 
 
 
 def new_run_id() -> RunId:
-    return RunId(f"r_{secrets.token_hex(10)}")
+    """Begins with the time, so that new ids go to the end of a store's index; the rest cannot be guessed."""
+    return RunId(f"r_{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}")
 
 
 def _files(house: House) -> list[tuple[Dialect, ConversationFiles]]:

@@ -25,7 +25,7 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class Request(Struct, frozen=True, gc=False):
-    """One HTTP request, read whole. `headers` have lower-case names; of repeated ones the last counts.
+    """One HTTP request, read whole. `headers` have lower-case names; repeated ones are joined.
 
     `params` are the path's, percent-decoded. `nonce` is 32 random hex digits, for ids this wire wants in a shape of its
     own; `at` is when the request came, Unix seconds; `id` is the request id that every answer carries.

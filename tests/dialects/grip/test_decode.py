@@ -202,7 +202,7 @@ ROWS: list[tuple[str, Any, str, FieldFault]] = [
     ),
     ("array", [], NO_OBJECT_SENTENCE, NO_OBJECT),
     ("string", "hi", NO_OBJECT_SENTENCE, NO_OBJECT),
-    ("null", None, "the body is required", MISSING_BODY),
+    ("null", None, NO_OBJECT_SENTENCE, NO_OBJECT),
 ]
 
 
@@ -235,14 +235,28 @@ def test_a_sentence_names_a_handful_of_faults_and_counts_the_rest() -> None:
 
 
 def test_lone_surrogates_in_several_places_are_told_field_by_field() -> None:
-    raw = rb'{"message":"\ud800","session_key":"\udc00","\ud800":1}'
+    raw = rb'{"message":"\ud800","session_key":"\udc00","zzz":"\ud800"}'
     _, rows = refused(decode.chat, request(raw=raw))
     sentence = "Input should be a valid string, unable to parse raw data as a unicode string"
     assert rows == (
         FieldFault("message", sentence, "string_unicode"),
         FieldFault("session_key", sentence, "string_unicode"),
-        FieldFault("?", "Extra inputs are not permitted", "extra_forbidden"),
+        FieldFault("zzz", "Extra inputs are not permitted", "extra_forbidden"),
     )
+
+
+@pytest.mark.parametrize("rest", [b"", rb',"message":"\udc00","zzz":1', b',"session_key":"a b"'])
+def test_a_lone_surrogate_in_the_name_of_a_field_makes_the_whole_body_bad(rest: bytes) -> None:
+    sentence = "Input should be a valid string, unable to parse raw data as a unicode string"
+    row = FieldFault("", sentence, "string_unicode")
+    asked = request(raw=rb'{"\ud800":1' + rest + b"}")
+    assert refused(decode.chat, asked) == ("the body must not hold a lone surrogate", (row,))
+
+
+def test_an_unknown_field_without_a_name_is_told_as_such() -> None:
+    row = FieldFault("", "Extra inputs are not permitted", "extra_forbidden")
+    asked = request({"message": "hi", "": 1})
+    assert refused(decode.chat, asked) == ("an empty name is not a field of this request", (row,))
 
 
 @pytest.mark.parametrize(
@@ -283,6 +297,11 @@ def test_the_credential_is_what_follows_bearer_and_one_space() -> None:
     assert decode.credential({"authorization": "Bearer drg_abc.def"}) == "drg_abc.def"
 
 
+@pytest.mark.parametrize("blanks", [" ", "\t", " \t  "])
+def test_blanks_after_the_credential_are_no_part_of_it(blanks: str) -> None:
+    assert decode.credential({"authorization": f"Bearer abc{blanks}"}) == "abc"
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -290,6 +309,7 @@ def test_the_credential_is_what_follows_bearer_and_one_space() -> None:
         "",
         "Bearer",
         "Bearer ",
+        "Bearer \t ",
         "bearer abc",
         "BEARER abc",
         "Bearer  abc",

@@ -38,13 +38,15 @@ FAULTS_NAMED_MAX = 5
 KEY_FAULT = f"session_key must match {KEY_PATTERN}"
 _KEY = re.compile(r"[\w:.@-]+")  # Q9: Unicode letters too
 _JSON_MEDIA_TYPE = re.compile(r"\s*application/(?:[^;\s]+\+)?json\s*(?:;|\Z)", re.IGNORECASE)
+_NO_TEXT = "Input should be a valid string, unable to parse raw data as a unicode string"
 _SCHEME = "Bearer "
 _CHAT_FIELDS = ("message", "session_key", "model")
 
 
 def credential(headers: Mapping[str, str]) -> str:
     """Q6: exactly `Bearer`, one space, and ASCII text. Raises NotAuthenticated."""
-    text = headers.get("authorization", "")
+    # Blanks after a header's value are no part of it (RFC 9110, 5.5), but not every HTTP parser takes them off.
+    text = headers.get("authorization", "").rstrip(" \t")
     secret = text[len(_SCHEME) :]
     if not text.startswith(_SCHEME) or not secret or secret[0].isspace() or not secret.isascii():
         raise NotAuthenticated("Authentication required")
@@ -83,14 +85,18 @@ def _chat_request(request: Request) -> ChatRequest:
         faults.append(FieldFault("session_key", f"Value error, {KEY_FAULT}", "value_error"))
     model = _text(body, "model", faults, chars_max=MODEL_CHARS_MAX)
     if len(body) > len(_CHAT_FIELDS) or not all(field in _CHAT_FIELDS for field in body):
-        faults.extend(
-            FieldFault(_encodable(field), "Extra inputs are not permitted", "extra_forbidden")
-            for field in body
-            if field not in _CHAT_FIELDS
-        )
+        faults.extend(_unknown(body))
     if faults:
         raise refused(faults)
     return ChatRequest(message or "", key, model)
+
+
+def _unknown(body: Mapping[str, Any]) -> list[FieldFault]:
+    """A row for each field of another name. A name that is no text makes the whole body bad: raises BadRequest."""
+    fields = [field for field in body if field not in _CHAT_FIELDS]
+    if any(structs.has_lone_surrogate(field) for field in fields):
+        raise refused([FieldFault("", _NO_TEXT, "string_unicode")])
+    return [FieldFault(field, "Extra inputs are not permitted", "extra_forbidden") for field in fields]
 
 
 # -- sessions --------------------------------------------------------------------------------------------------------
@@ -174,9 +180,7 @@ def _json_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object. Raises BadRequest."""
     if not request.body:
         raise refused([FieldFault("", "Field required", "missing")])
-    value = _json(request) if _JSON_MEDIA_TYPE.match(request.headers.get("content-type", "")) else ()
-    if value is None:
-        raise refused([FieldFault("", "Field required", "missing")])
+    value = _json(request) if _JSON_MEDIA_TYPE.match(request.headers.get("content-type", "")) else None
     if not isinstance(value, dict):
         message = "Input should be a valid dictionary or object to extract fields from"
         raise refused([FieldFault("", message, "model_attributes_type")])
@@ -211,8 +215,7 @@ def _text(
     if not isinstance(text, str):
         faults.append(FieldFault(field, "Input should be a valid string", "string_type"))
     elif structs.has_lone_surrogate(text):
-        sentence = "Input should be a valid string, unable to parse raw data as a unicode string"
-        faults.append(FieldFault(field, sentence, "string_unicode"))
+        faults.append(FieldFault(field, _NO_TEXT, "string_unicode"))
     elif len(text) < chars_min:
         faults.append(FieldFault(field, f"String should have at least {chars_min} character", "string_too_short"))
     elif len(text) > chars_max:
@@ -240,7 +243,7 @@ def _sentence(fault: FieldFault) -> str:
         case "missing":
             return f"{field} is required"
         case "extra_forbidden":
-            return f"{field} is not a field of this request"
+            return f"{fault.field or 'an empty name'} is not a field of this request"
         case "string_type":
             return f"{field} must be a string"
         case "string_unicode":
@@ -251,7 +254,3 @@ def _sentence(fault: FieldFault) -> str:
             return "the body must be a JSON object, sent as application/json"
         case _:
             return f"{field} must have {fault.message.removeprefix('String should have ')}"
-
-
-def _encodable(text: str) -> str:
-    return text.encode(errors="replace").decode()
