@@ -52,7 +52,11 @@ class ServerProcess:
             stdout=subprocess.DEVNULL,
             env={**os.environ, **self._env},
         )
-        self.url = self._announced(began + READY_S)
+        try:
+            self.url = self._announced(began + READY_S)
+        except AssertionError:
+            self.kill()
+            raise
         self.started_in_s = time.monotonic() - began
         return self
 

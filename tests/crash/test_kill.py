@@ -70,8 +70,12 @@ def settled(server: ServerProcess) -> list[dict[str, object]]:
     return answer.json()["messages"] if answer.status_code == 200 else []
 
 
-@pytest.mark.parametrize("nth", range(1, COMMITS + 1))
-@pytest.mark.parametrize("point", ["before_commit", "after_commit"])
+POINTS = [("after_commit", nth) for nth in range(1, COMMITS + 1)] + [("before_commit", nth) for nth in (1, 5, 6, 9)]
+"""After each commit; and before those whose loss shows: the turn itself, either tool's result, the end. Before another
+commit is the same as after the one before it."""
+
+
+@pytest.mark.parametrize(("point", "nth"), POINTS)
 def test_a_killed_server_finishes_its_run_after_the_restart(tmp_path: Path, point: str, nth: int) -> None:
     home = home_of(tmp_path)
     server = ServerProcess(home, CONFIG, env={"DRAGOMAN_FUSES": f"*.{point}=kill@{nth}"})

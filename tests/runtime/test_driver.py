@@ -442,6 +442,24 @@ async def test_a_model_sees_the_earlier_turns_and_not_those_that_failed() -> Non
         )
 
 
+async def test_an_agent_that_is_shown_much_sees_it_also_after_one_that_is_shown_little() -> None:
+    model = ScriptedReplies(text_reply("x" * 100))
+    agents = {
+        "brief": AgentSpec("brief", "", history_tokens=10),
+        "thorough": AgentSpec("thorough", "", history_tokens=10_000),
+    }
+    async with scene_of(model, agents=agents) as s:
+        for number in range(1, 6):
+            await s.drive(asked(f"m{number}", agent="brief", deltas=False), f"r{number}")
+        await s.drive(asked("m6", agent="thorough", deltas=False), "r6")
+        await s.drive(asked("m7", agent="brief", deltas=False), "r7")
+        await s.drive(asked("m8", agent="thorough", deltas=False), "r8")
+        users = [[message.text for message in prompt.messages if message.role == "user"] for prompt in model.prompts]
+        assert users[5] == ["m1", "m2", "m3", "m4", "m5", "m6"]
+        assert users[7] == ["m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8"]
+        assert users[6] == ["m7"]
+
+
 async def spent_on_turn(store: MemoryStore, number: int) -> tuple[int, int]:
     """Entries read, and messages given to the model, when a new process serves one more turn."""
     model = ScriptedReplies(text_reply("an answer of some length"))

@@ -28,35 +28,44 @@ TURNS = tuple(map(turn, range(5)))
 
 def test_turns_are_known_only_to_the_turn_that_follows_at_once() -> None:
     past = Past()
-    past.keep(ONE, 7, TURNS, (2,) * 5)
-    assert past.before(ONE, 8) == (TURNS, (2,) * 5)
-    assert past.before(ONE, 9) is None
-    assert past.before(Tape(2), 8) is None
+    past.keep(ONE, 7, TURNS, (2,) * 5, whole=True)
+    assert past.before(ONE, 8, chars_max=100) == (TURNS, (2,) * 5)
+    assert past.before(ONE, 9, chars_max=100) is None
+    assert past.before(Tape(2), 8, chars_max=100) is None
+
+
+def test_turns_that_do_not_reach_back_far_enough_are_not_known_unless_they_are_all_there_are() -> None:
+    past = Past()
+    past.keep(ONE, 7, TURNS, (2,) * 5, whole=False)
+    assert past.before(ONE, 8, chars_max=9) == (TURNS, (2,) * 5)
+    assert past.before(ONE, 8, chars_max=10) is None
+    past.keep(ONE, 7, TURNS, (2,) * 5, whole=True)
+    assert past.before(ONE, 8, chars_max=10) == (TURNS, (2,) * 5)
 
 
 def test_a_tape_that_is_forgotten_is_not_known() -> None:
     past = Past()
-    past.keep(ONE, 7, TURNS, (2,) * 5)
+    past.keep(ONE, 7, TURNS, (2,) * 5, whole=True)
     past.forget(ONE)
-    assert (past.before(ONE, 8), len(past)) == (None, 0)
+    assert (past.before(ONE, 8, chars_max=100), len(past)) == (None, 0)
 
 
 def test_the_longest_unused_tapes_go_first_by_number_and_by_characters() -> None:
     past = Past(tapes_max=2)
     for number in (1, 2):
-        past.keep(Tape(number), 1, (), ())
-    assert past.before(ONE, 2) == ((), ())
-    past.keep(Tape(3), 1, (), ())
-    assert [past.before(Tape(number), 2) is not None for number in (1, 2, 3)] == [True, False, True]
+        past.keep(Tape(number), 1, (), (), whole=True)
+    assert past.before(ONE, 2, chars_max=100) == ((), ())
+    past.keep(Tape(3), 1, (), (), whole=True)
+    assert [past.before(Tape(number), 2, chars_max=100) is not None for number in (1, 2, 3)] == [True, False, True]
     small = Past(chars_max=10)
-    small.keep(ONE, 1, TURNS[:1], (6,))
-    small.keep(Tape(2), 1, TURNS[:1], (5,))
-    assert [small.before(Tape(number), 2) is not None for number in (1, 2)] == [False, True]
+    small.keep(ONE, 1, TURNS[:1], (6,), whole=True)
+    small.keep(Tape(2), 1, TURNS[:1], (5,), whole=True)
+    assert [small.before(Tape(number), 2, chars_max=100) is not None for number in (1, 2)] == [False, True]
 
 
 def test_one_tape_too_large_to_remember_is_not_kept() -> None:
     past = Past(chars_max=5)
-    past.keep(ONE, 1, TURNS[:1], (6,))
+    past.keep(ONE, 1, TURNS[:1], (6,), whole=True)
     assert len(past) == 0
 
 

@@ -363,7 +363,7 @@ def test_from_start_to_first_answer_and_how_much_memory_it_then_holds(tmp_path: 
 
 
 def test_sigterm_lets_a_live_run_end_and_its_reader_hear_of_it(tmp_path: Path) -> None:
-    home = scripted_home(tmp_path, delay_s=0.2)
+    home = scripted_home(tmp_path, delay_s=0.4)
     with ServerProcess(home, CONFIG) as server:
         with reading(server) as texts:
             server.terminate()

@@ -185,7 +185,7 @@ class Driver:
         """Find the earlier turns: in memory if we served the last of them ourselves, else on the tape."""
         chars_max = attempt.agent.history_tokens * history.CHARS_PER_TOKEN
         tape = attempt.claim.tape
-        known = self._past.before(tape, attempt.seq)
+        known = self._past.before(tape, attempt.seq, chars_max=chars_max)
         if known is not None:
             attempt.past, attempt.past_weights = newest(*known, chars_max=chars_max)
             return
@@ -206,7 +206,9 @@ class Driver:
         view = TurnView(attempt.claim.run, attempt.seq, entries[-1].at, asked, tuple(state.messages[len(asked) :]), end)
         turns, weights = (*attempt.past, view), (*attempt.past_weights, state.weight)
         chars_max = attempt.agent.history_tokens * history.CHARS_PER_TOKEN
-        self._past.keep(tape, entries[-1].seq, *newest(turns, weights, chars_max=chars_max))
+        turns, weights = newest(turns, weights, chars_max=chars_max)
+        # The turn that passes the measure is the last one kept: if none does, there are no more.
+        self._past.keep(tape, entries[-1].seq, turns, weights, whole=sum(weights) <= chars_max)
 
     def _rules(self, attempt: _Attempt) -> Mapping[str, Repeat]:
         """Of calls that a dead attempt began, whether or not the agent still holds those tools."""

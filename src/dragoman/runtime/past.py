@@ -16,12 +16,13 @@ CHARS_MAX = 16 * 1024 * 1024
 
 
 class _Remembered:
-    __slots__ = ("chars", "end_seq", "turns", "weights")
+    __slots__ = ("chars", "end_seq", "turns", "weights", "whole")
 
-    def __init__(self, end_seq: int, turns: tuple[TurnView, ...], weights: tuple[int, ...]) -> None:
+    def __init__(self, end_seq: int, turns: tuple[TurnView, ...], weights: tuple[int, ...], *, whole: bool) -> None:
         self.end_seq = end_seq
         self.turns = turns
         self.weights = weights
+        self.whole = whole
         self.chars = sum(weights)
 
 
@@ -34,18 +35,21 @@ class Past:
         self._tapes: OrderedDict[Tape, _Remembered] = OrderedDict()
         self._chars = 0
 
-    def before(self, tape: Tape, seq: int) -> tuple[tuple[TurnView, ...], tuple[int, ...]] | None:
-        """The turns before the one received at `seq`, with the characters of each; None if they must be read."""
+    def before(self, tape: Tape, seq: int, *, chars_max: int) -> tuple[tuple[TurnView, ...], tuple[int, ...]] | None:
+        """The turns before the one received at `seq`, with the characters of each; None if they must be read, also
+        because those that are known do not reach back `chars_max`: the turn before may have had a smaller measure."""
         known = self._tapes.get(tape)
-        if known is None or known.end_seq != seq - 1:
+        if known is None or known.end_seq != seq - 1 or not (known.whole or known.chars > chars_max):
             return None
         self._tapes.move_to_end(tape)
         return known.turns, known.weights
 
-    def keep(self, tape: Tape, end_seq: int, turns: tuple[TurnView, ...], weights: tuple[int, ...]) -> None:
-        """Remember the turns of a tape up to the entry `end_seq`, the last one's end."""
+    def keep(
+        self, tape: Tape, end_seq: int, turns: tuple[TurnView, ...], weights: tuple[int, ...], *, whole: bool
+    ) -> None:
+        """Remember the turns of a tape up to the entry `end_seq`, the last one's end. `whole` = there are none older."""
         self.forget(tape)
-        known = self._tapes[tape] = _Remembered(end_seq, turns, weights)
+        known = self._tapes[tape] = _Remembered(end_seq, turns, weights, whole=whole)
         self._chars += known.chars
         while self._tapes and (len(self._tapes) > self._tapes_max or self._chars > self._chars_max):
             self.forget(next(iter(self._tapes)))

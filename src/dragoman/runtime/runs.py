@@ -115,8 +115,8 @@ class Runs:
                 return
             live.cancelled_by = live.cancelled_by or current.cancelled_by
             current.task.cancel()
-        self._live[run] = live
         live.task = self._spawn(self._carry(live, seed))
+        self._live[run] = live
         # Not left to the task itself: one that is cancelled before its first step never runs a line.
         live.task.add_done_callback(lambda _: self._forget(live))
 
