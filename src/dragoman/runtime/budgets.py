@@ -7,7 +7,10 @@ from dragoman.core.messages import Usage
 
 
 class Budget(Struct, frozen=True):
-    """What one run may spend; 0 = unlimited. Config: `[limits] run = {steps, wall, llm_tokens, same_call}`."""
+    """What one run may spend; 0 = unlimited. Config: `[limits] run = {steps, wall, llm_tokens, same_call}`.
+
+    Wall time counts from the first claim; `machine.PAUSES_FORGIVEN` says when it stands still.
+    """
 
     steps: int = 25
     wall_s: float = 600.0

@@ -47,7 +47,7 @@ class Past:
     def keep(
         self, tape: Tape, end_seq: int, turns: tuple[TurnView, ...], weights: tuple[int, ...], *, whole: bool
     ) -> None:
-        """Remember the turns of a tape up to the entry `end_seq`, the last one's end. `whole` = there are none older."""
+        """Remember the turns of a tape up to the entry `end_seq`, the last one's end. `whole` = none is older."""
         self.forget(tape)
         known = self._tapes[tape] = _Remembered(end_seq, turns, weights, whole=whole)
         self._chars += known.chars
