@@ -13,6 +13,7 @@ from dragoman.cli.times import fine
 from dragoman.core import events as ev
 from dragoman.core.events import Entry
 from dragoman.core.messages import ToolCall, Usage
+from dragoman.runtime.keeping import status_of
 
 ARGUMENTS_CHARS_MAX = 70
 RESULT_CHARS_MAX = 60
@@ -205,20 +206,6 @@ class Report:
             indent=2,
             ensure_ascii=False,
         )
-
-
-def status_of(end: ev.RunEnd) -> str:
-    match end:
-        case ev.RunCompleted():
-            return "completed"
-        case ev.RunFailed():
-            return "failed"
-        case ev.RunCancelled():
-            return "cancelled"
-        case ev.RunNeedsClient():
-            return "needs_client"
-        case _:
-            assert_never(end)
 
 
 def first_line(text: str) -> str:
