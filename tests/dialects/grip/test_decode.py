@@ -421,3 +421,8 @@ def test_a_memory_search_takes_one_to_five_hundred_characters(query: str) -> Non
 def test_a_memory_search_that_is_well_asked_is_declined(query: str) -> None:
     error = error_of(decode.search_memory, request(query={"q": query}))
     assert type(error) is NotOffered
+
+
+def test_unknown_fields_are_told_up_to_a_bound() -> None:
+    _, rows = refused(decode.chat, request({"message": "hi"} | {f"{'x' * 300}{n}": n for n in range(101)}))
+    assert [len(row.field) for row in rows] == [200] * 100

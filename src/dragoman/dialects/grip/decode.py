@@ -32,6 +32,9 @@ ORIGIN = "grip"
 
 QUERY_CHARS_MAX = 500
 AUTO_KEY_DIGITS = 12
+UNKNOWN_ROWS_MAX = 100
+NAME_CHARS_SHOWN_MAX = 200
+"""Unknown fields told, and so much of each one's name: an answer must not outgrow the request it refuses."""
 FAULTS_NAMED_MAX = 5
 """A sentence names so many faults; the rows list all."""
 
@@ -96,7 +99,8 @@ def _unknown(body: Mapping[str, Any]) -> list[FieldFault]:
     fields = [field for field in body if field not in _CHAT_FIELDS]
     if any(structs.has_lone_surrogate(field) for field in fields):
         raise refused([FieldFault("", _NO_TEXT, "string_unicode")])
-    return [FieldFault(field, "Extra inputs are not permitted", "extra_forbidden") for field in fields]
+    shown = [field[:NAME_CHARS_SHOWN_MAX] for field in fields[:UNKNOWN_ROWS_MAX]]
+    return [FieldFault(field, "Extra inputs are not permitted", "extra_forbidden") for field in shown]
 
 
 # -- sessions --------------------------------------------------------------------------------------------------------
