@@ -407,3 +407,13 @@ def test_repeated_headers_are_joined_but_for_those_that_mean_one_thing() -> None
     raw = [(b"x-forwarded-for", b"1.1.1.1"), (b"authorization", b"Bearer a \t"), (b"authorization", b"Bearer b")]
     scope: Any = {"headers": [*raw, (b"x-forwarded-for", b" 2.2.2.2")]}
     assert headers_of(scope) == {"x-forwarded-for": "1.1.1.1, 2.2.2.2", "authorization": "Bearer a"}
+
+
+async def test_a_message_over_the_configured_length_is_refused_and_not_kept(stage: Any) -> None:
+    async with stage(config=open_config(message_chars=5)) as s:
+        longest = await s.client().request("POST", CHAT, body=ask("\u00e9" * 5))
+        longer = await s.client().request("POST", CHAT, body=ask("\u00e9" * 6))
+        listed = await s.client().request("GET", "/api/v1/sessions/k")
+    assert (longest.status, longer.status) == (200, 400)
+    assert json.loads(longer.body) == {"detail": "A message may have at most 5 characters; this one has 6."}
+    assert json.loads(listed.body)["message_count"] == 2

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from dragoman.core.agents import ToolSpec
 from dragoman.core.messages import Message, ToolCall, Usage
-from dragoman.core.names import CallId, ConversationId, ProjectId, RunId, Tape
+from dragoman.core.names import CallId, ConversationId, ProjectId, RunId
 
 
 class _Event(Struct, frozen=True, tag_field="kind", omit_defaults=True, gc=False):
@@ -188,13 +188,6 @@ class Entry(Struct, frozen=True, gc=False):
     run: RunId
     at: float
     event: Event
-
-
-class Place(Struct, frozen=True, gc=False):
-    """A point on a tape: what a reader must hold to go on after `seq`."""
-
-    tape: Tape
-    seq: int
 
 
 _encoder = msgspec.json.Encoder()

@@ -9,8 +9,8 @@ ProjectId = NewType("ProjectId", str)
 """The tenant. A slug such as `default`, or a UUID where a wire demands one."""
 
 ConversationId = NewType("ConversationId", str)
-"""Names a conversation inside its project: 1 to 128 characters, compared exactly. A dialect's own key (a Grip
-session key, a Grafana chat id) *is* the conversation id, so a conversation can go on in another dialect."""
+"""Names a conversation inside its project: 1 to 128 characters, compared exactly. What a
+dialect calls a session or a chat *is* a conversation, and its key the id, so it can go on in another dialect."""
 
 Tape = NewType("Tape", int)
 """Number of one conversation's tape in its store. Never reused: a conversation deleted and made anew has another."""

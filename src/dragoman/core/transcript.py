@@ -117,7 +117,7 @@ def _reply(event: ev.ReplyFinished, agent: str) -> Message:
 def ended_well(turn: TurnView) -> bool:
     """Whether a turn belongs to what later turns build on.
 
-    A failed turn does not: its caller was told that it failed and will ask again (protocols of all four systems agree;
-    Grip's Q12 says it outright). A cancelled one does, with what was said until then.
+    A failed turn does not: its caller was told that it failed and will ask again. A cancelled one does, with what was
+    said until then (docs/decisions/0027).
     """
     return turn.end is not None and not isinstance(turn.end, ev.RunFailed)

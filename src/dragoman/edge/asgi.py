@@ -120,7 +120,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            # Nothing here speaks WebSocket; closing before accepting is answered with 403.
+            # Nothing here speaks WebSocket. Our own server never says it was asked to; another may.
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1000})
             return

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from dragoman.core import operations as ops
 from dragoman.core.agents import AgentSpec
-from dragoman.core.errors import NotFound
+from dragoman.core.errors import BadRequest, NotFound
 from dragoman.core.messages import ToolCall
 from dragoman.core.names import CallId, Clock, Principal
 from dragoman.core.operations import Operation
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class Facts(Struct, frozen=True):
-    """What the desk says of the process when it is asked for its status."""
+    """What the desk knows of the process: for its status, and for what it may be asked."""
 
     version: str
     started_at: float
@@ -30,6 +30,8 @@ class Facts(Struct, frozen=True):
     models: tuple[str, ...]
     workspace: Path
     steps_max: int
+    message_chars_max: int
+    """Code points of one message; config `[limits] message_chars`. A wire's own limit may be lower."""
 
 
 class Desk:
@@ -72,6 +74,7 @@ class Desk:
         match operation:
             case ops.StartTurn():
                 self._agent(operation.agent)
+                self._check_messages(operation)
                 return await (self._ephemeral if operation.ephemeral else self._runs).start(principal, operation)
             case ops.ReadConversation():
                 return await self._conversations.read(project, operation)
@@ -111,6 +114,12 @@ class Desk:
         if agent is None:
             raise NotFound(f"There is no agent {wanted}.", what="agent")
         return agent
+
+    def _check_messages(self, turn: ops.StartTurn) -> None:
+        chars_max = self._facts.message_chars_max
+        for message in turn.messages:
+            if (chars := len(message.text)) > chars_max:
+                raise BadRequest(f"A message may have at most {chars_max} characters; this one has {chars}.")
 
     async def _call_tool(self, principal: Principal, operation: ops.CallTool) -> ops.ToolOutput:
         if self._tools.spec(operation.name) is None:

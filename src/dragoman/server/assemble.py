@@ -283,17 +283,23 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters, *, writer: 
         tools=house.tools,
         agents=agents,
         counters=counters,
-        facts=Facts(
-            version=__version__,
-            started_at=house.clock.now(),
-            default_model=config.defaults.model,
-            default_agent=config.defaults.agent,
-            models=tuple(config.models),
-            workspace=workspace_folder(house.config, house.home),
-            steps_max=config.limits.run.steps,
-        ),
+        facts=_facts(house),
         clock=house.clock,
         new_call=lambda: CallId(f"call_{secrets.token_hex(8)}"),
+    )
+
+
+def _facts(house: House) -> Facts:
+    config = house.config
+    return Facts(
+        version=__version__,
+        started_at=house.clock.now(),
+        default_model=config.defaults.model,
+        default_agent=config.defaults.agent,
+        models=tuple(config.models),
+        workspace=workspace_folder(config, house.home),
+        steps_max=config.limits.run.steps,
+        message_chars_max=config.limits.message_chars,
     )
 
 
