@@ -12,7 +12,7 @@ from dragoman.stores.sqlite import reading
 from dragoman.stores.sqlite.books import place
 from dragoman.stores.sqlite.connection import open_reader
 from dragoman.stores.sqlite.migrations import statements, steps
-from dragoman.stores.sqlite.queries import QUERIES, columns, for_rows, parse
+from dragoman.stores.sqlite.queries import QUERIES, columns, for_rows, parse, statement
 from dragoman.stores.sqlite.store import SqliteStore, open_store
 from tests.stores.talk import PROJECT, begin, say
 from tests.support import FixedClock
@@ -35,27 +35,28 @@ READING = (
 def schema() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:")
     for step in steps():
-        for statement in statements(step.script):
-            connection.execute(statement)
+        for each in statements(step.script):
+            connection.execute(each)
     yield connection
     connection.close()
 
 
-def parameters(sql: str) -> tuple[Any, ...]:
-    numbered = [int(number) for number in re.findall(r"\?(\d+)", sql)]
-    return ("1",) * (max(numbered) if numbered else sql.count("?"))
+def explained(name: str, how: str) -> tuple[str, Any]:
+    """The statement behind an `explain`, with as many parameters as it has."""
+    sql = QUERIES[name]
+    numbered = [int(number) for number in re.findall(r":p(\d+)", sql)]
+    sql, parameters = statement(name, ("1",) * (max(numbered) if numbered else sql.count("?")))
+    return f"{how} {sql}", parameters
 
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_statement_fits_the_schema(schema: sqlite3.Connection, name: str):
-    sql = QUERIES[name]
-    schema.execute(f"explain {sql}", parameters(sql))
+    schema.execute(*explained(name, "explain"))
 
 
 @pytest.mark.parametrize("name", READING)
 def test_no_table_is_read_from_end_to_end(schema: sqlite3.Connection, name: str):
-    sql = QUERIES[name]
-    plan = [detail for *_, detail in schema.execute(f"explain query plan {sql}", parameters(sql))]
+    plan = [detail for *_, detail in schema.execute(*explained(name, "explain query plan"))]
     tables = "entries|deltas|runs|conversations|x|f|o|n|d"
     scans = [detail for detail in plan if re.match(rf"SCAN ({tables})\b", detail) or "AUTOMATIC" in detail]
     if name == "runs_unfinished":
@@ -97,7 +98,7 @@ def cost(connection: sqlite3.Connection, name: str, *arguments: Any) -> int:
         return 0
 
     connection.set_progress_handler(count, 1)
-    connection.execute(QUERIES[name], arguments).fetchall()
+    connection.execute(*statement(name, arguments)).fetchall()
     connection.set_progress_handler(None, 1)
     return taken
 

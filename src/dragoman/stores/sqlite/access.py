@@ -7,7 +7,7 @@ from typing import Any
 from dragoman.access.ports import Credential, Project
 from dragoman.core.names import ProjectId, Scope, Tape
 from dragoman.runtime.keeping import no_project, project_taken
-from dragoman.stores.sqlite.queries import QUERIES
+from dragoman.stores.sqlite.queries import statement
 from dragoman.stores.sqlite.statements import Statements, delete_tape
 
 
@@ -55,17 +55,17 @@ def touch_credential(statements: Statements, credential_id: str, at: float) -> N
 def read_projects(connection: sqlite3.Connection, project: ProjectId | None) -> Sequence[Project]:
     """All, or the one of that id."""
     name, parameters = ("projects", ()) if project is None else ("project", (project,))
-    rows = connection.execute(QUERIES[name], parameters).fetchall()
+    rows = connection.execute(*statement(name, parameters)).fetchall()
     return tuple(Project(ProjectId(row[0]), row[1], row[2]) for row in rows)
 
 
 def read_credential(connection: sqlite3.Connection, credential_id: str) -> Credential | None:
-    row = connection.execute(QUERIES["credential"], (credential_id,)).fetchone()
+    row = connection.execute(*statement("credential", (credential_id,))).fetchone()
     return None if row is None else _credential(row)
 
 
 def read_credentials(connection: sqlite3.Connection, project: ProjectId | None) -> Sequence[Credential]:
-    return tuple(_credential(row) for row in connection.execute(QUERIES["credentials"], (project,)).fetchall())
+    return tuple(_credential(row) for row in connection.execute(*statement("credentials", (project,))).fetchall())
 
 
 def _credential(row: tuple[Any, ...]) -> Credential:

@@ -15,7 +15,7 @@ from dragoman.core import events as ev
 from dragoman.core.events import DELTAS, Entry, Event, load_event
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.runtime.keeping import KINDS, replied_at
-from dragoman.stores.sqlite.queries import QUERIES, columns, for_rows
+from dragoman.stores.sqlite.queries import columns, for_rows, statement
 
 SEQ_BITS = 32
 SEQ_MASK = (1 << SEQ_BITS) - 1
@@ -161,8 +161,8 @@ class Books:
                 connection.execute(*due[0])
                 return
             connection.execute("begin immediate")
-        for statement in due:
-            connection.execute(*statement)
+        for each in due:
+            connection.execute(*each)
         connection.execute("commit")
 
     def forget(self) -> None:
@@ -175,22 +175,22 @@ class Books:
 
     def look_up(self, name: str, *parameters: Any) -> Any:
         """The first row of a query, or None. Sees what is committed, not what is due."""
-        return self._connection.execute(QUERIES[name], parameters).fetchone()
+        return self._connection.execute(*statement(name, parameters)).fetchone()
 
     def look_up_all(self, name: str, *parameters: Any) -> list[Any]:
-        return self._connection.execute(QUERIES[name], parameters).fetchall()
+        return self._connection.execute(*statement(name, parameters)).fetchall()
 
     def change(self, name: str, *parameters: Any) -> int:
         """Execute a statement inside the batch's transaction, after all that is due so far; the rows it changed."""
         self.settle()
-        return self._connection.execute(QUERIES[name], parameters).rowcount
+        return self._connection.execute(*statement(name, parameters)).rowcount
 
     def settle(self) -> None:
         """Execute what is due so far, so that statements see it. Opens the batch's transaction."""
         if not self._connection.in_transaction:
             self._connection.execute("begin immediate")
-        for statement in self._take_due():
-            self._connection.execute(*statement)
+        for each in self._take_due():
+            self._connection.execute(*each)
 
     # -- tapes -----------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from dragoman.core.errors import DragomanError, Unavailable
 from dragoman.core.events import Entry
 from dragoman.core.operations import ConversationInfo, RunView
 from dragoman.stores.sqlite.connection import is_broken, open_reader, storage_error
-from dragoman.stores.sqlite.queries import QUERIES
+from dragoman.stores.sqlite.queries import statement
 
 logger = logging.getLogger("dragoman.stores.sqlite")
 
@@ -133,10 +133,10 @@ def runs(connection: sqlite3.Connection, name: str, *parameters: Any) -> list[Ru
 
 
 def number(connection: sqlite3.Connection, name: str, *parameters: Any) -> int | None:
-    row = connection.execute(QUERIES[name], parameters).fetchone()
+    row = connection.execute(*statement(name, parameters)).fetchone()
     return None if row is None else row[0]
 
 
 def _body(connection: sqlite3.Connection, name: str, parameters: tuple[Any, ...]) -> bytes | None:
-    row = connection.execute(QUERIES[name], parameters).fetchone()
+    row = connection.execute(*statement(name, parameters)).fetchone()
     return None if row is None else row[0]

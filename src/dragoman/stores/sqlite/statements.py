@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from dragoman.core.names import Tape
-from dragoman.stores.sqlite.queries import QUERIES
+from dragoman.stores.sqlite.queries import statement
 
 R = TypeVar("R")
 
@@ -35,10 +35,10 @@ class OwnTransaction:
         self._connection = connection
 
     def look_up_all(self, name: str, *parameters: Any) -> list[Any]:
-        return self._connection.execute(QUERIES[name], parameters).fetchall()
+        return self._connection.execute(*statement(name, parameters)).fetchall()
 
     def change(self, name: str, *parameters: Any) -> int:
-        return self._connection.execute(QUERIES[name], parameters).rowcount
+        return self._connection.execute(*statement(name, parameters)).rowcount
 
     def drop_tape(self, number: Tape) -> None:
         """The process that holds it finds out with its next write."""
