@@ -24,6 +24,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
+TIER ?= P
 
 .PHONY: help demo run check test bless crash e2e bench docs build lock
 
@@ -49,8 +50,8 @@ test: $(DEV) ## every test that can run here; says which were skipped and why (1
 bless: $(DEV) ## rewrite the golden transcripts from what the dialects say now: review the diff (10 s)
 	DRAGOMAN_BLESS=1 $(PYTEST) -q tests/dialects $(PYTEST_ARGS)
 
-crash: $(DEV) ## kill the server again and again and count what was lost (1 min)
-	$(PYTEST) -rs tests/crash $(PYTEST_ARGS)
+crash: $(DEV) ## kill, freeze and cut off servers, and count what was lost (6 min; TIER=N: nightly, 60 min)
+	@$(BIN)/python -m tests.crash --tier $(TIER)
 
 e2e: $(DEV) ## a real server and the clients people use (5 s)
 	$(PYTEST) -rs tests/e2e $(PYTEST_ARGS)
@@ -83,7 +84,8 @@ lock: ## resolve requirements/*.txt anew from pyproject.toml; needs uv (10 s)
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --group build -o requirements/build.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  pyproject.toml --group dev --group build -c requirements/core.txt -o requirements/dev.txt
+	  pyproject.toml --extra postgres --extra redis --group dev --group build -c requirements/core.txt \
+	  -o requirements/dev.txt
 	@sed -i.bak '/^ *#/d' requirements/core.txt requirements/build.txt requirements/dev.txt
 	@rm -f requirements/*.bak
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import chart, figures, measure, report
+from bench import chart, figures, measure, readers, report
 from bench.rounds import Case, Generator, Meter, Samples, alternate, cases
 from bench.targets import (
     ROOT,
@@ -37,7 +37,9 @@ ALONE_ROUNDS, ALONE_ROUNDS_QUICK = 5, 3
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="What a chat costs over a bare relay on the same stack, and other budgets."
+        prog="python -m bench",
+        description="What a chat costs over a bare relay on the same stack, and other budgets."
+        " `python -m bench readers` measures what readers cost that have nothing to read, or do not.",
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a first impression")
     parser.add_argument("--only", metavar="GROUPS", default="", help=f"of {', '.join((*CHATS, *ALONE))}; with commas")
@@ -165,6 +167,8 @@ def _listener(url: str) -> int:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["readers"]:
+        return readers.main(sys.argv[2:])
     arguments = _arguments()
     if arguments.scratch:
         arguments.scratch.mkdir(parents=True, exist_ok=True)

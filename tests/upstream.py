@@ -75,6 +75,8 @@ class Upstream:
         self.counts = {"chat": 0, "stream": 0, "errors": 0, "connections": 0, "bytes_sent": 0}
         self.connections: set[_Connection] = set()
         self.scripts: deque[tuple[Iterable[Item], Then]] = deque()
+        self.resets_strangers = False
+        """Whoever does not speak HTTP gets a reset instead of an orderly end."""
         self._arrived = asyncio.Event()
         self._server: asyncio.Server | None = None
 
@@ -163,7 +165,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._unread += data
         if not self._unread[:1].isalpha():  # TLS, for instance
-            self.drop()
+            self.drop(reset=self._upstream.resets_strangers)
             return
         self._next()
 

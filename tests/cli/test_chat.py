@@ -45,7 +45,7 @@ def test_a_line_too_long_does_not_end_the_talk(cli, monkeypatch):
 
 def test_a_config_that_cannot_be_used_is_said_at_once(cli):
     (cli.folder / "script.toml").write_text("[[reply]]\nfault = 'nonsense'\n")
-    assert cli.run("chat").code == 2
+    assert cli.run("chat").code == 78
 
 
 # -- the line between the thread that reads and the thread that answers ------------------------------------------------

@@ -49,7 +49,8 @@ def test_the_work_is_done_in_an_open_house_and_its_error_comes_out_alone(monkeyp
     steps: list[object] = []
 
     @asynccontextmanager
-    async def open_house(config: Config, home: Path, *, writer: bool) -> AsyncGenerator[str]:
+    async def open_house(config: Config, home: Path, *, writer: bool, take_up: bool) -> AsyncGenerator[str]:
+        assert take_up
         steps.append((home, writer))
         try:
             yield "house"

@@ -5,7 +5,7 @@ import pytest
 
 from dragoman.core import events as ev
 from dragoman.core.messages import ToolCall, Usage, said
-from dragoman.core.names import CallId
+from dragoman.core.names import CallId, RunId
 
 SAMPLES: list[ev.Event] = [
     ev.TurnReceived((said("user", "é\U0001f600"),), deltas=False),
@@ -25,14 +25,31 @@ def test_the_spelling_on_the_tape_is_fixed() -> None:
     assert ev.dump_event(ev.RunCompleted()) == b'{"kind":"run_completed"}'
 
 
-def test_a_kind_from_nowhere_is_an_error() -> None:
+def test_a_kind_of_a_newer_version_is_passed_on_byte_for_byte() -> None:
+    body = b'{"mood": "gay",  "kind":"mood_changed"}'
+    event = ev.load_event(body)
+    assert event == ev.Unread("mood_changed", body.decode())
+    assert ev.dump_event(event) == body
+    assert ev.kind_of(event) == "mood_changed"
+
+
+@pytest.mark.parametrize("body", [b'{"kind":"text_added"}', b'{"text":"x"}', b"[]", b'{"kind":3}'])
+def test_what_is_no_event_is_an_error(body: bytes) -> None:
     with pytest.raises(msgspec.ValidationError):
-        ev.load_event(b'{"kind":"mood_changed"}')
+        ev.load_event(body)
+
+
+def test_entries_are_read_all_at_once_and_unknown_kinds_among_them() -> None:
+    known = b'{"seq":1,"run":"r","at":2.5,"event":{"kind":"text_added","text":"x"}}'
+    newer = b'{"seq":2,"run":"r","at":3.0,"event":{"kind":"mood_changed","to":[1, 2]}}'
+    assert ev.load_entries(b"[" + known + b"]") == [ev.Entry(1, RunId("r"), 2.5, ev.TextAdded("x"))]
+    unread = ev.Unread("mood_changed", '{"kind":"mood_changed","to":[1, 2]}')
+    assert ev.load_entries(b"[" + known + b"," + newer + b"]")[1] == ev.Entry(2, RunId("r"), 3.0, unread)
 
 
 def test_every_kind_has_a_tag_of_its_own() -> None:
     kinds = [kind.__struct_config__.tag for kind in ev.Event.__args__]
-    assert len(kinds) == len(set(kinds)) == 20
+    assert len(kinds) == len(set(kinds)) == 22
 
 
 def test_only_the_four_ends_are_ends() -> None:

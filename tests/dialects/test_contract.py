@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from dragoman.core import errors
 from dragoman.core.errors import DragomanError, FieldFault
-from dragoman.core.operations import Operation
+from dragoman.core.operations import Operation, StartTurn
 from dragoman.dialects import installed
+from dragoman.edge.house import HOUSE
 from dragoman.wire.dialect import Dialect, Encoder, Request, Route
 from tests.histories import History, ends, histories
 from tests.reading import reader_of
@@ -20,6 +21,7 @@ from tests.reading import reader_of
 DIALECTS = installed()
 STREAMS = [(dialect, route) for dialect in DIALECTS for route in dialect.routes if route.stream is not None]
 COLLECTS = [(dialect, route) for dialect in DIALECTS for route in dialect.routes if route.collect is not None]
+HOUSE_STREAMS = [(HOUSE, route) for route in HOUSE.routes if route.stream is not None]
 ROUTES = [(dialect, route) for dialect in DIALECTS for route in dialect.routes]
 
 INTERNAL = "s3cret-internal-text"
@@ -36,6 +38,9 @@ SAMPLES: tuple[DragomanError, ...] = (
     ),
     errors.WrongMethod("Not so.", allowed=["GET", "POST"]),
     errors.Conflict("Not now.", internal=INTERNAL),
+    errors.KeyReused("That key is taken.", internal=INTERNAL),
+    errors.StillRunning("Not yet.", retry_after_s=0.2),
+    errors.Expired("Gone.", internal=INTERNAL),
     *(
         errors.LimitReached("Wait.", limit=limit, retry_after_s=seconds)
         for limit in ("per_ip_rpm", "per_credential_rpm", "queue_per_conversation", "readers_per_conversation")
@@ -104,6 +109,12 @@ def test_a_route_has_exactly_one_way_to_answer(dialect: Dialect, route: Route[An
     assert route.summary
 
 
+@pytest.mark.parametrize(("dialect", "route"), [*STREAMS, *HOUSE_STREAMS], ids=label)
+def test_no_proxy_is_to_hold_a_stream_back(dialect: Dialect, route: Route[Any]) -> None:
+    assert route.stream is not None
+    assert ("x-accel-buffering", "no") in route.stream.headers
+
+
 @pytest.mark.parametrize("dialect", DIALECTS, ids=label)
 def test_no_two_routes_of_a_dialect_have_the_same_method_and_path(dialect: Dialect) -> None:
     rows = [(route.method, route.path) for route in dialect.routes]
@@ -121,7 +132,9 @@ def test_an_example_of_the_documentation_is_understood(dialect: Dialect) -> None
         assert found, f"no route answers {example.method} {example.path}"
         route, params = found[0]
         body = b"" if example.body is None else json.dumps(example.body).encode()
-        assert isinstance(route.decode(request(route, params=params, body=body)), Operation)
+        operation = route.decode(request(route, params=params, body=body))
+        assert isinstance(operation, Operation)
+        assert not isinstance(operation, StartTurn) or operation.origin  # message ids are told apart by it
         assert example.expect
 
 
@@ -303,6 +316,24 @@ def test_every_error_has_a_status_of_its_own_kind_and_leaks_nothing(dialect: Dia
         assert INTERNAL.encode() not in reply.body
         assert all(INTERNAL not in value for _, value in reply.headers)
         assert all(name == name.lower() and value.isascii() for name, value in reply.headers)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "waits"),
+    [
+        (errors.KeyReused("That key is taken."), 422, False),
+        (errors.StillRunning("Not yet.", retry_after_s=1.2), 409, True),
+        (errors.Expired("Gone."), 410, False),
+    ],
+    ids=["another request", "still running", "gone"],
+)
+@pytest.mark.parametrize("dialect", (*DIALECTS, HOUSE), ids=label)
+def test_a_repeated_request_is_refused_alike_everywhere(
+    dialect: Dialect, error: DragomanError, status: int, waits: bool
+) -> None:
+    """Clients of a key know these statuses, and not this wire (draft-ietf-httpapi-idempotency-key-header-07, 2.7)."""
+    reply = dialect.fail(error, None)
+    assert (reply.status, dict(reply.headers).get("retry-after")) == (status, "2" if waits else None)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=label)

@@ -28,6 +28,7 @@ from dragoman.core.errors import BackendFailed
 from dragoman.core.messages import ToolCall, Usage
 from dragoman.core.names import CallId, Scope
 from dragoman.runtime.ports import (
+    LEASE_S,
     CallContext,
     Prompt,
     ReplyDone,
@@ -169,7 +170,7 @@ class Stage:
                 await self._start()
                 await asyncio.wait_for(self._house.runs[0].settled(), 5)
             case "crash" if not words:
-                await self.stop()
+                await self._crash()
             case _:
                 self.script.add(line)
 
@@ -202,6 +203,10 @@ class Stage:
             opened, self._open = self._open, None
             await opened.aclose()
 
+    async def _crash(self) -> None:
+        await self.stop()
+        self._clock.move(LEASE_S)  # the memory outlives the process, and with it what it was driving
+
     async def exchange(self, exchange: Exchange) -> list[str]:
         await self._start()
         headers = {name: self.names.put_into(value) for name, value in exchange.headers().items()}
@@ -219,7 +224,7 @@ class Stage:
                 self.script.crashed.clear()
                 cut = True
                 await self._drained(answer, rest)
-                await self.stop()
+                await self._crash()
             crashed.cancel()
             rest.cancel()
             await asyncio.gather(crashed, rest, return_exceptions=True)

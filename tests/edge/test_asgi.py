@@ -323,7 +323,7 @@ async def test_a_run_can_be_read_and_cancelled_by_its_id(stage: Any) -> None:
         rest = await answer.rest()
     assert [(r.status, json.loads(r.body)["status"]) for r in (cancelled, again)] == [(202, "cancelled")] * 2
     kinds = [entry["event"]["kind"] for entry in json.loads(timeline.body)["entries"]]
-    assert kinds == ["turn_received", "run_claimed", "run_cancelled"]
+    assert kinds == ["turn_received", "run_claimed", "cancel_asked", "run_cancelled"]
     assert rest.endswith(b'event: error\ndata: {"detail": "Agent execution failed"}\n\n')
     assert model.closed == 1
 

@@ -1,5 +1,6 @@
 """The house's own endpoints: runs, status, health, readiness, and its words for errors."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,12 +8,13 @@ import pytest
 
 from dragoman.core import errors
 from dragoman.core.errors import DragomanError
-from dragoman.core.events import dump_event
-from dragoman.core.names import Scope
-from dragoman.core.operations import CancelRun, ReadRun, ReadStatus
+from dragoman.core.events import dump_event, kind_of
+from dragoman.core.messages import said
+from dragoman.core.names import ConversationId, RunId, Scope, Tape
+from dragoman.core.operations import CancelRun, FollowRun, ReadRun, ReadStatus, RunView, StartTurn
 from dragoman.edge.house import HOUSE, bearer
 from dragoman.wire.dialect import Reply, Request
-from tests.parts import ADMIN, ScriptedReplies, open_config, text_reply
+from tests.parts import ADMIN, Gate, ScriptedReplies, open_config, text_reply
 from tests.stage import SetUp, Stage
 from tests.streaming_client import Response
 
@@ -37,6 +39,9 @@ def fail(error: DragomanError, request: Request | None = REQUEST) -> Reply:
         (errors.NotFound("No.", what="run", internal=INTERNAL), 404),
         (errors.WrongMethod("No.", allowed=["GET"]), 405),
         (errors.Conflict("No.", internal=INTERNAL), 409),
+        (errors.KeyReused("No.", internal=INTERNAL), 422),
+        (errors.StillRunning("No."), 409),
+        (errors.Expired("No.", internal=INTERNAL), 410),
         (errors.LimitReached("No.", limit="per_ip_rpm"), 429),
         (errors.NotOffered("No.", internal=INTERNAL), 501),
         (errors.Unavailable("No.", code="storage_full", internal=INTERNAL), 503),
@@ -77,6 +82,7 @@ def test_who_must_wait_is_never_told_to_come_back_too_early(seconds: float, told
     for error in (
         errors.LimitReached("Wait.", limit="per_ip_rpm", retry_after_s=seconds),
         errors.Unavailable("Wait.", retry_after_s=seconds),
+        errors.StillRunning("Wait.", retry_after_s=seconds),
     ):
         assert fail(error).headers == (("retry-after", told),)
 
@@ -103,6 +109,7 @@ def test_every_route_asks_for_a_scope_of_its_own_and_says_what_it_is() -> None:
     ]
     assert rows == [
         ("GET", "/api/runs/{run}", Scope.CHAT_READ, ReadRun),
+        ("GET", "/api/runs/{run}/events", Scope.CHAT_READ, FollowRun),
         ("POST", "/api/runs/{run}/cancel", Scope.RUNS_CANCEL, CancelRun),
         ("GET", "/api/status", Scope.CHAT_READ, ReadStatus),
     ]
@@ -144,8 +151,37 @@ async def test_a_timeline_shows_every_entry_as_it_stands_on_the_tape(stage: SetU
     assert [entry["event"]["kind"] for entry in shown["entries"]][-1] == "run_completed"
 
 
+@pytest.mark.parametrize(
+    ("status", "cancelling"), [("running", True), ("queued", True), ("cancelled", None), ("completed", None)]
+)
+def test_a_cancel_says_whether_the_end_is_still_to_come(status: str, cancelling: bool | None) -> None:
+    (route,) = [route for route in HOUSE.routes if route.path.endswith("/cancel")]
+    assert route.answer is not None
+    reply = route.answer(RunView(RunId("r"), ConversationId("k"), Tape(1), status, 2, 1, 1.5), REQUEST)
+    shown = {"id": "r", "conversation": "k", "status": status, "attempts": 2, "started_at": 1.5, "ended_at": None}
+    assert (reply.status, json.loads(reply.body)) == (202, shown | ({"cancelling": True} if cancelling else {}))
+
+
+async def test_a_run_can_be_cancelled_whatever_its_state_and_as_often_as_one_likes(stage: SetUp) -> None:
+    model = ScriptedReplies(text_reply("never"))
+    model.gate = Gate()
+    async with stage(model=model) as s:
+        live = await s.house.desk.answer(ADMIN, StartTurn(ConversationId("k"), (said("user", "hi"),)))
+        waiting = await s.house.desk.answer(ADMIN, StartTurn(ConversationId("k"), (said("user", "ho"),)))
+        answers = [
+            await s.client().request("POST", f"/api/runs/{each.run}/cancel")
+            for each in (waiting, waiting, live, live, waiting)
+        ]
+        storm = await asyncio.gather(*(s.client().request("POST", f"/api/runs/{live.run}/cancel") for _ in range(100)))
+        kinds = [kind_of(entry.event) for entry in await s.store.read(live.tape, after=0)]
+    assert [(answer.status, json.loads(answer.body)["status"]) for answer in answers] == [(202, "cancelled")] * 5
+    assert {(answer.status, answer.body) for answer in storm} == {(202, answers[2].body)}
+    assert kinds.count("run_cancelled") == 2
+    assert model.closed == 1  # the model's connection is closed with the run
+
+
 @pytest.mark.parametrize("run", ["none", "..", "%2e%2e", "%0a", "x" * 10_000, "%F0%9F%98%80", "%ff"])
-@pytest.mark.parametrize(("method", "rest"), [("GET", ""), ("POST", "/cancel")])
+@pytest.mark.parametrize(("method", "rest"), [("GET", ""), ("GET", "/events"), ("POST", "/cancel")])
 async def test_a_run_that_does_not_exist_is_not_found(stage: SetUp, run: str, method: str, rest: str) -> None:
     async with stage() as s:
         answer = await s.client().request(method, f"/api/runs/{run}{rest}")
@@ -174,8 +210,29 @@ async def test_readiness_ends_when_the_server_begins_to_stop(stage: SetUp) -> No
         s.house.app.draining = True
         unready = await s.anonymous().request("GET", "/ready")
     assert (ready.status, json.loads(ready.body)) == (200, {"status": "ready"})
-    assert (unready.status, json.loads(unready.body)) == (503, {"status": "unready", "reason": "draining"})
+    assert unready.status == 503
+    assert json.loads(unready.body) == {
+        "status": "unready",
+        "reason": "draining",
+        "detail": "The server is stopping; it takes no new requests.",
+    }
     assert unready.headers["retry-after"] == "5"
+
+
+async def test_readiness_ends_while_the_store_cannot_be_written(stage: SetUp) -> None:
+    async with stage() as s:
+
+        async def probe() -> None:
+            raise errors.Unavailable("The disk is full.", code="storage_full", internal=INTERNAL)
+
+        s.store.probe = probe
+        unready = await s.anonymous().request("GET", "/ready")
+        alive = await s.anonymous().request("GET", "/health")
+        del s.store.probe
+        s.clock.move(1.0)
+        ready = await s.anonymous().request("GET", "/ready")
+    assert (unready.status, alive.status, ready.status) == (503, 200, 200)
+    assert json.loads(unready.body) == {"status": "unready", "reason": "storage_full", "detail": "The disk is full."}
 
 
 @pytest.mark.parametrize("peer", ["203.0.113.9", "10.0.0.1", "::2", "not-an-address", ""])

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,9 +20,13 @@ from dragoman.edge.http import (
     HEAD_BYTES_MAX,
     HEAD_TIMEOUT_S,
     HEADERS_MAX,
+    SEND_BUFFER_BYTES,
     UNPARSED_BYTES_MAX,
     URL_BYTES_MAX,
+    WRITE_BUFFER_BYTES,
+    WRITE_TIMEOUT_S,
     HttpProtocol,
+    prepare_listener,
 )
 from tests.server_process import ServerProcess
 from tests.stage import SetUp
@@ -157,11 +163,14 @@ async def listening(app: App) -> AsyncIterator[Listening]:
     config.load()
     state = ServerState()
     told = asyncio.Event()
+    listener = socket.socket()
+    prepare_listener(listener)
+    listener.bind(("127.0.0.1", 0))
     server = await asyncio.get_running_loop().create_server(
-        lambda: Watched(config=config, server_state=state, app_state={}, told=told), "127.0.0.1", 0
+        lambda: Watched(config=config, server_state=state, app_state={}, told=told), sock=listener
     )
     try:
-        yield Listening(server.sockets[0].getsockname()[1], state, told)
+        yield Listening(listener.getsockname()[1], state, told)
     finally:
         server.close()
         for protocol in list(state.connections):
@@ -539,6 +548,133 @@ async def test_the_rest_of_a_body_that_nobody_wanted_does_not_keep_a_connection_
         assert server.protocol.timeout_keep_alive_task is not None
         wire.send(GET)
         assert (await wire.answer()).body == b"no"
+
+
+# -- answers that are not taken --------------------------------------------------------------------------------------
+
+
+class Pouring:
+    """Answers with more than any buffer holds, in pieces, or at once."""
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
+        self.sent_bytes = 0
+        self.ended = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % POURED)]})
+        piece = b"x" * (POURED if self._at_once else POURED // 1024)
+        while self.sent_bytes < POURED:
+            self.sent_bytes += len(piece)
+            await send(
+                {"type": "http.response.body", "body": piece, "more_body": self.sent_bytes < POURED},
+            )
+        self.ended.set()
+
+
+POURED = 64 * 1024 * 1024
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def deaf_reader(app: App, *requests: bytes) -> AsyncIterator[tuple[Any, socket.socket]]:
+    """The server's end of a connection whose other end asked and reads nothing; and that end."""
+    async with listening(app) as server:
+        with socket.create_connection(("127.0.0.1", server._port)) as end:
+            await server.dealt()
+            end.setblocking(False)
+            end.sendall(b"".join(requests) or GET)
+            protocol = server.protocol
+            await until(lambda: protocol.transport.get_write_buffer_size() > WRITE_BUFFER_BYTES)
+            yield protocol, end
+
+
+def on_linux(option: str) -> int:
+    return getattr(socket, option, 0)
+
+
+async def test_accepted_connections_inherit_what_bounds_them() -> None:
+    async with listening(echo) as server, server.wire():
+        transport = server.protocol.transport
+        end = transport.get_extra_info("socket")
+        assert SEND_BUFFER_BYTES <= end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SEND_BUFFER_BYTES
+        assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert transport.get_write_buffer_limits()[1] == WRITE_BUFFER_BYTES
+        if sys.platform == "linux":
+            names = ("TCP_USER_TIMEOUT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+            assert [end.getsockopt(socket.IPPROTO_TCP, on_linux(name)) for name in names] == [30_000, 20, 5, 4]
+
+
+async def test_who_writes_to_a_deaf_reader_is_made_to_wait_with_little_in_memory() -> None:
+    app = Pouring()
+    async with deaf_reader(app) as (protocol, _):
+        await until(lambda: protocol.flow.write_paused)
+        assert protocol.transport.get_write_buffer_size() <= WRITE_BUFFER_BYTES + POURED // 1024
+        assert app.sent_bytes < POURED // 4
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_peer_that_takes_nothing_is_stuck_when_its_time_is_over(at_once: bool) -> None:
+    async with deaf_reader(Pouring(at_once=at_once)) as (protocol, _):
+        began = now()
+        assert not protocol.stuck(began)
+        assert (protocol.stuck(began + WRITE_TIMEOUT_S), protocol.stuck(began + WRITE_TIMEOUT_S + 1)) == (False, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was acknowledged")
+async def test_a_peer_that_takes_a_little_now_and_then_is_not_stuck() -> None:
+    async with deaf_reader(Pouring()) as (protocol, end):
+        began = now()
+        assert not protocol.stuck(began)
+        assert protocol.stuck(began + 40)
+        for _ in range(64):
+            await asyncio.get_running_loop().sock_recv(end, 4096)
+        await until(lambda: not protocol.stuck(began + 41))
+        assert (protocol.stuck(began + 71), protocol.stuck(began + 72)) == (False, True)
+
+
+async def test_a_peer_that_took_everything_is_not_stuck_however_long_it_is_silent() -> None:
+    async with listening(echo) as server, server.wire() as wire:
+        wire.send(GET)
+        await wire.answer()
+        assert not server.protocol.stuck(now()) and not server.protocol.stuck(now() + 10 * WRITE_TIMEOUT_S)
+
+
+def kernel_knows(port: int) -> bool:
+    """Whether the kernel still has a socket of ours for a peer at this port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[2].endswith(f":{port:04X}") for row in rows)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_who_is_cut_off_leaves_nothing_behind(at_once: bool) -> None:
+    app = Pouring(at_once=at_once)
+    async with deaf_reader(app) as (protocol, end):
+        port = end.getsockname()[1]
+        protocol.cut()
+        async with asyncio.timeout(WAIT_S):
+            await app.ended.wait()  # whoever wrote was let go
+        await until(lambda: protocol not in protocol.connections)
+        if sys.platform == "linux":
+            assert not kernel_knows(port)
+        with pytest.raises(ConnectionResetError):
+            while await asyncio.get_running_loop().sock_recv(end, 1 << 20):
+                pass
+
+
+async def test_an_answer_that_was_given_up_by_its_writer_can_be_cut_off_too() -> None:
+    app = Pouring(at_once=True)
+    async with deaf_reader(app, head(b"connection: close")) as (protocol, _):
+        assert protocol.transport.is_closing() and app.ended.is_set()
+        began = now()
+        assert (protocol.stuck(began), protocol.stuck(began + 31)) == (False, True)
+        protocol.cut()
+        await until(lambda: not protocol.connections)
 
 
 # -- with the whole application behind it ------------------------------------------------------------------------------

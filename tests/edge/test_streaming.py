@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from dragoman.core import events as ev
 from dragoman.core.errors import Conflict, DragomanError
 from dragoman.core.events import Entry
 from dragoman.core.names import RunId
 from dragoman.core.operations import Started
-from dragoman.edge.streaming import FrameStream
+from dragoman.edge.silence import Wheel
+from dragoman.edge.streaming import FRAMES_BYTES, FrameStream
 
 WAIT_S = 5.0
 
@@ -51,6 +54,11 @@ class Tape:
     def fail(self, error: DragomanError) -> None:
         self._batches.put_nowait(error)
 
+    @property
+    def left(self) -> int:
+        """Batches that nobody has read yet."""
+        return self._batches.qsize()
+
     async def batch(self) -> Sequence[Entry]:
         batch = await self._batches.get()
         if isinstance(batch, DragomanError):
@@ -59,14 +67,26 @@ class Tape:
 
 
 class Socket:
+    """Takes what it is sent, unless it is told not to, or to break."""
+
     def __init__(self) -> None:
         self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.takes = asyncio.Event()
+        self.takes.set()
+        self.breaks = False
+        self.offered = 0
+        """What waits to be taken."""
 
     async def receive(self) -> dict[str, Any]:
         return await self.inbox.get()
 
     async def send(self, message: Any) -> None:
+        if self.breaks:
+            raise BrokenPipeError
+        self.offered += 1
+        await self.takes.wait()
+        self.offered -= 1
         self.sent.put_nowait(dict(message))
 
     async def next(self) -> tuple[bytes, bool]:
@@ -74,9 +94,30 @@ class Socket:
         return message["body"], message["more_body"]
 
 
-def streaming(tape: Tape, socket: Socket, **options: Any) -> "asyncio.Task[None]":
-    stream = FrameStream(Plain(), tape, **options)  # type: ignore[arg-type] a reader by shape
-    return asyncio.create_task(stream.run(b"<", socket.receive, socket.send))
+class Watched:
+    """Something else on the wheel, which tells how often it was told to speak."""
+
+    def __init__(self, wheel: Wheel) -> None:
+        self.sent_at = 0.0
+        self.slot = 0
+        self._told = 0
+        self._wheel = wheel
+        wheel.add(self)
+
+    def speak_up(self) -> None:
+        self._told += 1
+
+    async def turned(self, times: int) -> None:
+        """Wait until all that is on the wheel was silent for so many times as long as it may, and leave."""
+        async with asyncio.timeout(WAIT_S):
+            while self._told < times:
+                await asyncio.sleep(0.001)
+        self._wheel.remove(self)
+
+
+def streaming(tape: Tape, socket: Socket, *, wheel: Wheel | None = None) -> "asyncio.Task[None]":
+    stream = FrameStream(Plain(), tape, Wheel() if wheel is None else wheel, socket.send)  # type: ignore[arg-type] a reader by shape
+    return asyncio.create_task(stream.run(b"<", socket.receive))
 
 
 async def test_a_batch_of_entries_is_one_chunk_and_the_last_closes_the_body() -> None:
@@ -92,7 +133,7 @@ async def test_a_batch_of_entries_is_one_chunk_and_the_last_closes_the_body() ->
 
 async def test_silence_is_broken_by_a_life_sign_and_only_silence() -> None:
     tape, socket = Tape(), Socket()
-    task = streaming(tape, socket, silence_s=0.01)
+    task = streaming(tape, socket, wheel=Wheel(silence_s=0.03))
     assert await socket.next() == (b"<", True)
     assert await socket.next() == (b".", True)
     tape.add(ev.RunCompleted())
@@ -101,6 +142,69 @@ async def test_silence_is_broken_by_a_life_sign_and_only_silence() -> None:
     assert chunk == (b">", False)
     await asyncio.wait_for(task, WAIT_S)
     assert socket.sent.empty()
+
+
+async def test_who_is_behind_in_reading_is_not_told_anything_on_top() -> None:
+    """A sign of life is for those who wait. It does not queue up behind frames that are not taken."""
+    tape, socket = Tape(), Socket()
+    wheel = Wheel(silence_s=0.03)
+    spoken = Watched(wheel)
+    socket.takes.clear()
+    task = streaming(tape, socket, wheel=wheel)
+    await spoken.turned(3)
+    socket.takes.set()
+    tape.add(ev.RunCompleted())
+    assert [await socket.next() for _ in range(2)] == [(b"<", True), (b">", False)]
+    await asyncio.wait_for(task, WAIT_S)
+    assert socket.sent.empty()
+
+
+async def test_a_socket_that_breaks_under_a_life_sign_harms_nobody_else() -> None:
+    tape, socket = Tape(), Socket()
+    wheel = Wheel(silence_s=0.03)
+    spoken = Watched(wheel)
+    broken, sound = streaming(tape, socket, wheel=wheel), streaming(other := Tape(), far := Socket(), wheel=wheel)
+    assert await socket.next() == await far.next() == (b"<", True)
+    socket.breaks = True
+    await spoken.turned(2)
+    socket.inbox.put_nowait({"type": "http.disconnect"})
+    await asyncio.wait_for(broken, WAIT_S)
+    other.add(ev.RunCompleted())
+    await asyncio.wait_for(sound, WAIT_S)
+    assert far.sent.qsize() >= 2 and len(wheel) == 0
+
+
+@pytest.mark.parametrize(("texts", "chunks"), [(["a" * 1000] * 100, 4), (["a" * 100_000, "b"], 2), (["a"] * 200, 1)])
+async def test_not_all_that_is_read_at_once_is_sent_at_once(texts: list[str], chunks: int) -> None:
+    tape, socket = Tape(), Socket()
+    task = streaming(tape, socket)
+    assert await socket.next() == (b"<", True)
+    tape.add(*map(ev.TextAdded, texts))
+    sent = [(await socket.next())[0] for _ in range(chunks)]
+    assert b"".join(sent).decode() == "".join(texts)
+    longest = max(map(len, texts))
+    assert all(len(chunk) < FRAMES_BYTES + longest for chunk in sent)
+    tape.add(ev.RunCompleted())
+    assert await socket.next() == (b">", False)
+    await asyncio.wait_for(task, WAIT_S)
+
+
+async def test_a_reader_that_takes_nothing_holds_only_what_is_next() -> None:
+    """Nothing more is read from the tape, and made into frames, before what was read is taken."""
+    tape, socket = Tape(), Socket()
+    task = streaming(tape, socket)
+    assert await socket.next() == (b"<", True)
+    socket.takes.clear()
+    for _ in range(3):
+        tape.add(*[ev.TextAdded("a" * 1000)] * 100)
+    while tape.left == 3:
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert (tape.left, socket.offered) == (2, 1)
+    socket.takes.set()
+    tape.add(ev.RunCompleted())
+    await asyncio.wait_for(task, WAIT_S)
 
 
 async def test_a_stream_that_cannot_go_on_says_so_in_its_own_words() -> None:

@@ -51,10 +51,12 @@ async def ask(model: Model, prompt: Prompt = HI, *, stream: bool = True) -> list
     return [piece async for piece in model.reply(prompt, stream=stream)]
 
 
-async def ask_in_vain(model: Model, prompt: Prompt = HI) -> tuple[list[ReplyPiece], BackendFailed]:
+async def ask_in_vain(
+    model: Model, prompt: Prompt = HI, *, stream: bool = True
+) -> tuple[list[ReplyPiece], BackendFailed]:
     """What was said before it failed, and the failure."""
     pieces: list[ReplyPiece] = []
     with pytest.raises(BackendFailed) as caught:
-        async for piece in model.reply(prompt, stream=True):
+        async for piece in model.reply(prompt, stream=stream):
             pieces.append(piece)
     return pieces, caught.value

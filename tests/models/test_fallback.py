@@ -1,11 +1,12 @@
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
 from msgspec.structs import replace
 
-from dragoman.models.fallback import Fallback
-from dragoman.models.retrying import Retrying
-from dragoman.runtime.ports import ReplyDone, ReplyPiece, Retracted, TextPiece, ThinkingPiece
+from dragoman.models.fallback import Fallback, chained
+from dragoman.models.retrying import CONNECT_TOTAL_S, Retrying
+from dragoman.runtime.ports import Prompt, ReplyDone, ReplyPiece, Retracted, TextPiece, ThinkingPiece
 from tests.models.asking import HI, Puppet, ask, ask_in_vain, failure
 from tests.support import FixedClock
 
@@ -74,6 +75,48 @@ async def test_with_retries_around_each_model_the_calls_are_attempts_times_model
     retried = [Retrying(each, clock=FixedClock(), sleep=sleep, random=lambda: 0.5) for each in puppets]
     await ask_in_vain(Fallback(retried))
     assert [each.calls for each in puppets] == [3, 3]
+
+
+class Absent(Puppet):
+    """Swallows what is sent to it, so that each attempt takes as long as one may wait for a connection."""
+
+    def __init__(self, clock: FixedClock, connect_s: float) -> None:
+        super().__init__(*([failure("upstream_unreachable")] for _ in range(9)))
+        self._clock = clock
+        self._connect_s = connect_s
+
+    async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
+        self._clock.move(self._connect_s)
+        async for piece in super().reply(prompt, stream=stream):
+            yield piece
+
+
+@pytest.mark.parametrize(
+    ("connect_s", "models", "calls"),
+    [(0.01, 1, [3]), (5.0, 1, [2]), (15.0, 1, [1]), (0.01, 2, [3, 3]), (5.0, 2, [1, 1]), (5.0, 3, [1, 1, 1])],
+)
+@pytest.mark.parametrize("random", [0.0, 1.0])
+async def test_servers_that_are_not_there_cost_fifteen_seconds_together(
+    connect_s: float, models: int, calls: list[int], random: float
+) -> None:
+    clock = FixedClock()
+
+    async def sleep(seconds: float) -> None:
+        clock.move(seconds)
+
+    puppets = [Absent(clock, connect_s) for _ in range(models)]
+    began = clock.at
+    _, error = await ask_in_vain(chained(puppets, clock=clock, sleep=sleep, random=lambda: random))
+    assert ([each.calls for each in puppets], error.code) == (calls, "upstream_unreachable")
+    assert clock.at - began <= CONNECT_TOTAL_S
+
+
+async def test_one_model_has_nothing_to_fall_back_on() -> None:
+    async def sleep(_: float) -> None: ...
+
+    assert isinstance(chained([Puppet()], clock=FixedClock(), sleep=sleep, random=lambda: 0.5), Retrying)
+    with pytest.raises(ValueError, match=r"^at least one model is needed$"):
+        chained([], clock=FixedClock(), sleep=sleep, random=lambda: 0.5)
 
 
 async def test_closing_the_iterator_closes_the_models() -> None:

@@ -1,5 +1,5 @@
 import json
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from dragoman.core.errors import BackendFailed
 from dragoman.core.messages import ToolCall, Usage
 from dragoman.core.names import CallId
 from dragoman.models.openai_faults import Faults
-from dragoman.models.openai_reply import CALL_ID_CHARS_MAX, Bounds, ReplyFold
+from dragoman.models.openai_reply import CALL_ID_CHARS_MAX, NAME_CHARS_MAX, REASON_CHARS_MAX, Bounds, ReplyFold
 from dragoman.runtime.ports import ReplyDone, TextPiece, ThinkingPiece
 from dragoman.wire.sse import Reader, SseFrame, frame
 from tests.support import FixedClock
@@ -18,9 +18,11 @@ from tests.support import FixedClock
 STOP = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
 
 
-def fold(*, text_chars: int = 1000, arguments_chars: int = 1000, calls: int = 32) -> ReplyFold:
+def fold(
+    *, text_chars: int = 1000, arguments_chars: int = 1000, calls: int = 32, stream_bytes: int = 10**6
+) -> ReplyFold:
     faults = Faults(secrets=("secret-key",), clock=FixedClock())
-    return ReplyFold(Bounds(text_chars, arguments_chars, calls), faults, model_name="gpt-x")
+    return ReplyFold(Bounds(text_chars, arguments_chars, calls, stream_bytes), faults, model_name="gpt-x")
 
 
 def frames(*chunks: Any) -> list[SseFrame]:
@@ -126,6 +128,15 @@ def test_usage_comes_with_or_without_choices_and_the_last_counts() -> None:
     assert streamed(delta(content="a"), {**STOP, "usage": {"prompt_tokens": 5}}).usage == Usage(5, 0)
 
 
+@pytest.mark.parametrize(
+    ("told", "taken"),
+    [(3.0, 3), (True, 1), (-1, 0), (1e300, 0), (2**53, 2**53), (2**53 + 1, 0), ("3", 0), (None, 0), ([3], 0)],
+)
+def test_a_number_of_tokens_that_is_none_counts_for_nothing(told: Any, taken: int) -> None:
+    ending = {**STOP, "usage": {"prompt_tokens": told, "completion_tokens": 4}}
+    assert streamed(delta(content="a"), ending).usage == Usage(taken, 4)
+
+
 def test_done_is_told_from_its_marker_and_what_follows_is_not_read() -> None:
     folded = fold()
     folded.take(frames(delta(content="a"), STOP, b"[DONE]", b"[DONE]", b"garbage"))
@@ -183,9 +194,40 @@ def test_an_error_chunk_is_a_failure(chunk: bytes) -> None:
 
 
 def test_an_error_event_is_a_failure_whatever_it_holds() -> None:
+    folded = fold()
+    folded.take([SseFrame(b"out of memory", "error")])
     with pytest.raises(BackendFailed) as caught:
-        fold().take([SseFrame(b"out of memory", "error")])
-    assert caught.value.code == "upstream_failed"
+        folded.done()
+    assert (folded.ended, caught.value.code) == (True, "upstream_failed")
+
+
+def test_a_finish_reason_that_says_error_is_a_failure() -> None:
+    """OpenRouter ends a stream so when the provider behind it broke off."""
+    folded = fold()
+    ending = {"choices": [{"delta": {"content": "b"}, "finish_reason": "error"}]}
+    assert folded.take(frames(delta(content="a"), ending)) == [TextPiece("ab")]
+    with pytest.raises(BackendFailed) as caught:
+        folded.done()
+    assert (caught.value.code, caught.value.retryable) == ("upstream_failed", True)
+
+
+def test_an_error_that_is_empty_is_none() -> None:
+    assert streamed({"error": "", **delta(content="a")}, {"error": {}, **STOP}).text == "a"
+
+
+def test_what_stands_before_a_fault_is_handed_out() -> None:
+    folded = fold()
+    assert folded.take(frames(delta(content="a"), b"{", delta(content="b"), STOP)) == [TextPiece("a")]
+    assert folded.ended
+    with pytest.raises(BackendFailed):
+        folded.done()
+
+
+def test_a_fault_after_the_end_is_none() -> None:
+    folded = fold()
+    folded.take(frames(delta(content="a"), STOP, b"[DONE]"))
+    folded.break_off(BackendFailed("too late"))
+    assert folded.done().text == "a"
 
 
 # -- calls ---------------------------------------------------------------------------------------------------------
@@ -259,6 +301,14 @@ def test_arguments_that_are_no_json_are_handed_on_as_they_are() -> None:
     assert calls_of([call(0, "c", "a", '{"x":1,}')]) == [("c", "a", '{"x":1,}')]
 
 
+def test_a_name_or_a_finish_reason_without_end_is_cut() -> None:
+    name = "n" * (NAME_CHARS_MAX + 1)
+    ending = {"model": name, "choices": [{"delta": {}, "finish_reason": "x" * (REASON_CHARS_MAX + 1)}]}
+    done = streamed(delta(tool_calls=[call(0, "c", name, "{}")]), delta(tool_calls=[call(0, name="m")]), ending)
+    assert (done.calls[0].name, done.model_name) == ("n" * NAME_CHARS_MAX, "n" * NAME_CHARS_MAX)
+    assert done.finish_reason == "x" * REASON_CHARS_MAX
+
+
 def test_a_call_without_a_name_is_malformed() -> None:
     error = fault(delta(tool_calls=[call(0, "c", None, "{}")]), STOP)
     assert error.code == "upstream_malformed"
@@ -269,6 +319,11 @@ def test_a_call_without_a_name_is_malformed() -> None:
 
 def test_text_of_exactly_the_bound_is_taken_and_one_character_more_is_not() -> None:
     assert streamed(delta(content="é" * 10), STOP, text_chars=10).text == "é" * 10
+    folded = fold(text_chars=10)
+    assert folded.take(frames(delta(content="é" * 9))) == [TextPiece("é" * 9)]
+    assert folded.take(frames(delta(content="éa"), STOP, b"[DONE]")) == [TextPiece("é")]
+    with pytest.raises(BackendFailed):
+        folded.done()
     error = fault(delta(content="é" * 11), STOP, text_chars=10)
     assert (error.code, error.retryable) == ("upstream_too_long", False)
     assert error.detail == "The model's answer is over our limit of 10 characters. Ask for less at once."
@@ -279,57 +334,137 @@ def test_thinking_has_the_same_bound() -> None:
     assert fault(delta(reasoning="x" * 11), STOP, text_chars=10).code == "upstream_too_long"
 
 
-def test_arguments_of_exactly_the_bound_are_taken_and_one_character_more_are_not() -> None:
-    assert calls_of([call(0, "c", "a", "x" * 9)], arguments_chars=10) == [("c", "a", "x" * 9)]
-    error = fault(delta(tool_calls=[call(0, "c", "a", "x" * 10)]), STOP, arguments_chars=10)
-    assert error.code == "upstream_too_long"
+def test_arguments_of_exactly_the_bound_are_whole_and_of_longer_ones_one_character_more_is_kept() -> None:
+    """The tools refuse them for that character, and the model hears why."""
+    assert calls_of([call(0, "c", "a", "x" * 10)], arguments_chars=10) == [("c", "a", "x" * 10)]
+    for fragments in (["x" * 12], ["x" * 10, "y", "z"], ["x"] * 100):
+        ((_, _, arguments),) = calls_of(*([call(0, "c", "a", each)] for each in fragments), arguments_chars=10)
+        assert arguments == "".join(fragments)[:11]
 
 
-def test_as_many_calls_as_the_bound_are_taken_and_one_more_is_not() -> None:
-    many = [call(at, f"c{at}", "a", "{}") for at in range(3)]
-    assert len(calls_of(many, calls=3)) == 3
-    assert fault(delta(tool_calls=many), STOP, calls=2).code == "upstream_too_long"
+def test_as_many_calls_as_the_bound_are_taken_and_the_others_are_left_out() -> None:
+    many = [call(at, f"c{at}", "a", f'{{"n":{at}}}') for at in range(5)]
+    assert len(calls_of(many, calls=5)) == 5
+    folded = fold(calls=2)
+    folded.take(frames(delta(tool_calls=many), STOP))
+    assert (folded.done().calls, folded.calls_left_out) == (
+        (ToolCall(CallId("c0"), "a", '{"n":0}'), ToolCall(CallId("c1"), "a", '{"n":1}')),
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        [call(0, "c", "a", "{"), call(1, "d", "b", "["), call(1, arguments="]"), call(0, arguments="}")],
+        [call(0, "c", "a", "{"), call(arguments="}"), call(id="d", name="b", arguments="["), call(arguments="]")],
+        [call(0, "c", "a", "{}"), call(0, "d", "b", "["), call(0, arguments="]"), call(0, "e", "f", "[]")],
+    ],
+)
+def test_a_fragment_of_a_call_that_is_left_out_goes_nowhere(fragments: list[Any]) -> None:
+    assert calls_of(*([each] for each in fragments), calls=1) == [("c", "a", "{}")]
+
+
+def test_a_stream_over_its_bound_is_broken_off_after_what_it_held() -> None:
+    folded = fold(stream_bytes=100)
+    assert folded.take(frames(delta(content="a")), bytes_read=100) == [TextPiece("a")]
+    assert not folded.ended
+    assert folded.take(frames(delta(content="b")), bytes_read=1) == [TextPiece("b")]
+    with pytest.raises(BackendFailed) as caught:
+        folded.done()
+    assert caught.value.detail == "The model's stream is over our limit of 100 bytes. Ask for less at once."
 
 
 # -- any cut -------------------------------------------------------------------------------------------------------
 
+WORDS = [
+    f"{word}{at} " for at, word in enumerate(("Grüße", "an", "😀", "naïve", '"quoted"', "tab\t", "line\r\n", "ß") * 2)
+]
 ANSWER = b"".join(
     frame(json.dumps(chunk, ensure_ascii=False))
     for chunk in (
         delta(role="assistant", content=""),
         delta(reasoning_content="héé"),
-        delta(content="Grüße "),
-        delta(content="😀!"),
+        *(delta(content=word) for word in WORDS),
         delta(tool_calls=[call(0, "c", "a", '{"x":')]),
-        delta(tool_calls=[call(0, arguments='"ü"}')]),
+        delta(tool_calls=[call(0, arguments='"ü😀"}')]),
         STOP,
-        {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
+        {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}, "padding": "x" * 1000},
     )
 ) + frame("[DONE]")
 EXPECTED = ReplyDone(
-    "Grüße 😀!", (ToolCall(CallId("c"), "a", '{"x":"ü"}'),), Usage(1, 2), "stop", "héé", model_name="gpt-x"
+    "".join(WORDS), (ToolCall(CallId("c"), "a", '{"x":"ü😀"}'),), Usage(1, 2), "stop", "héé", model_name="gpt-x"
+)
+NEWLINES = (b"\n", b"\r\n", b"\r")
+
+
+def read(*parts: bytes, **bounds: int) -> tuple[list[tuple[bool, str]], ReplyDone | str]:
+    """What was handed out, neighbouring pieces of a kind joined, and how it ended."""
+    folded, reader = fold(**bounds), Reader(line_bytes_max=bounds.get("stream_bytes", 10**6))
+    pieces = [piece for part in parts if not folded.ended for piece in folded.take(reader.feed(part))]
+    told = [
+        (thinks, "".join(piece.text for piece in run))
+        for thinks, run in groupby(pieces, lambda piece: isinstance(piece, ThinkingPiece))
+    ]
+    try:
+        return told, folded.done()
+    except BackendFailed as error:
+        return told, error.code
+
+
+def test_the_answer_is_three_kilobytes_long() -> None:
+    assert len(ANSWER) > 3000
+
+
+@pytest.mark.parametrize("newline", NEWLINES)
+@pytest.mark.parametrize("opening", [b"", b"\xef\xbb\xbf"])
+def test_the_reply_is_the_same_cut_at_every_byte_and_in_single_bytes(newline: bytes, opening: bytes) -> None:
+    stream = opening + ANSWER.replace(b"\n", newline)
+    expected = ([(True, "héé"), (False, EXPECTED.text)], EXPECTED)
+    assert read(stream) == expected
+    assert read(*(stream[at : at + 1] for at in range(len(stream)))) == expected
+    assert [at for at in range(len(stream)) if read(stream[:at], stream[at:]) != expected] == []
+
+
+CHUNKS = st.sampled_from(
+    [
+        *(frame(json.dumps(each, ensure_ascii=False)) for each in (delta(content="aé"), delta(content="😀"), STOP)),
+        frame(json.dumps(delta(reasoning="hm"))),
+        frame(json.dumps(delta(tool_calls=[call(0, "c", "a", "{")]))),
+        frame(json.dumps(delta(tool_calls=[call(arguments="}")]))),
+        frame(json.dumps({"choices": [], "usage": {"prompt_tokens": 1}})),
+        b": ping\n\n",
+        b"data: {\n\n",
+        b"data: \xff\n\n",
+        b"data:" + json.dumps(delta(content="b")).encode() + b"\n\n",
+        b'data: {"error":{"message":"out"}}\n\n',
+        b"event: error\ndata: out\n\n",
+        frame("[DONE]"),
+    ]
 )
 
 
-@given(st.lists(st.integers(0, len(ANSWER)), max_size=12), st.sampled_from([b"\n", b"\r\n", b"\r"]))
-def test_the_reply_does_not_depend_on_where_the_network_cuts(places: list[int], newline: bytes) -> None:
+@given(st.lists(CHUNKS, max_size=12), st.lists(st.integers(0, 1500), max_size=12), st.sampled_from(NEWLINES))
+def test_good_or_bad_no_stream_depends_on_where_the_network_cuts(
+    chunks: list[bytes], places: list[int], newline: bytes
+) -> None:
+    stream = b"".join(chunks).replace(b"\n", newline)
+    edges = sorted({0, len(stream), *(place for place in places if place < len(stream))})
+    whole = read(stream, text_chars=7)
+    assert read(*(stream[start:end] for start, end in pairwise(edges)), text_chars=7) == whole
+    assert read(*(stream[at : at + 1] for at in range(len(stream))), text_chars=7) == whole
+
+
+@pytest.mark.parametrize("newline", NEWLINES)
+def test_a_stream_cut_anywhere_is_either_whole_or_a_fault(newline: bytes) -> None:
     stream = ANSWER.replace(b"\n", newline)
-    edges = sorted({*places, 0, len(stream)})
-    folded, reader = fold(), Reader()
-    pieces = [piece for start, end in pairwise(edges) for piece in folded.take(reader.feed(stream[start:end]))]
-    assert folded.done() == EXPECTED
-    assert "".join(piece.text for piece in pieces if isinstance(piece, TextPiece)) == EXPECTED.text
-    assert "".join(piece.text for piece in pieces if isinstance(piece, ThinkingPiece)) == EXPECTED.thinking
-
-
-def test_a_stream_cut_anywhere_is_either_whole_or_a_fault() -> None:
-    finished = ANSWER.index(b"\n\n", ANSWER.index(b'"finish_reason": "stop"')) + 2
-    for at in range(len(ANSWER)):
-        folded, reader = fold(), Reader()
-        folded.take(reader.feed(ANSWER[:at]))
+    # A frame is read once its empty line begins: what ends a line may be one byte or two.
+    finished = stream.index(newline * 2, stream.index(b'"finish_reason": "stop"')) + len(newline) + 1
+    for at in range(len(stream)):
+        told, ended = read(stream[:at])
+        assert EXPECTED.text.startswith("".join(text for thinks, text in told if not thinks))
         if at < finished:
-            with pytest.raises(BackendFailed) as caught:
-                folded.done()
-            assert caught.value.code == "upstream_truncated"
+            assert ended == "upstream_truncated"
         else:
-            assert folded.done().text == EXPECTED.text
+            assert isinstance(ended, ReplyDone)
+            assert ended.text == EXPECTED.text

@@ -7,7 +7,7 @@ from dragoman.core.agents import ToolSpec
 from dragoman.core.errors import BackendFailed, BadRequest
 from dragoman.core.messages import Image, Message, Text, Thinking, ToolCall, ToolResult, said
 from dragoman.core.names import CallId
-from dragoman.models.openai_request import TOOL_LISTS_KEPT_MAX, RequestWriter
+from dragoman.models.openai_request import SHOWN_CHARS_MAX, TOOL_LISTS_KEPT_MAX, RequestWriter
 from dragoman.runtime.ports import Prompt
 
 SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}}
@@ -84,6 +84,29 @@ def test_a_reply_of_calls_alone_has_null_content_and_arguments_that_are_json() -
     (message,) = wire(Message("assistant", (ToolCall(CallId("c"), "ls", ""), ToolCall(CallId("d"), "ls", "{}"))))
     assert message["content"] is None
     assert [call["function"]["arguments"] for call in message["tool_calls"]] == ["{}", "{}"]
+
+
+@pytest.mark.parametrize(
+    ("wrote", "sent"),
+    [
+        ('{"a":1}', '{"a":1}'),
+        (" \n", "{}"),
+        ('"{\\"a\\":1}"', '{"a":1}'),
+        ('{"a":1,}', '{"unreadable_arguments":"{\\"a\\":1,}"}'),
+        ("[1]", '{"unreadable_arguments":"[1]"}'),
+        ('"[1]"', '{"unreadable_arguments":"[1]"}'),
+        ('{"a":"\ud800"}', '{"unreadable_arguments":"{\\"a\\":\\"?\\"}"}'),
+        ("x" * 300_000, '{"unreadable_arguments":"' + "x" * SHOWN_CHARS_MAX + '"}'),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, None),
+    ],
+)
+def test_arguments_of_an_earlier_call_are_always_the_text_of_an_object(wrote: str, sent: str | None) -> None:
+    """Servers that parse them refuse the whole conversation for one call they cannot read."""
+    (message,) = wire(Message("assistant", (ToolCall(CallId("c"), "ls", wrote),)))
+    arguments = message["tool_calls"][0]["function"]["arguments"]
+    assert sent is None or arguments == sent
+    assert isinstance(json.loads(arguments), dict)
+    assert len(arguments) < 3 * SHOWN_CHARS_MAX
 
 
 def test_several_results_in_one_message_become_one_message_each() -> None:

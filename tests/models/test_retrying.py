@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dragoman.models.retrying import Retrying
+from dragoman.models.retrying import REPLY_TOTAL_S, Retrying
 from dragoman.runtime.ports import ReplyDone, ReplyPiece, Retracted, TextPiece, ThinkingPiece
 from tests.models.asking import HI, Puppet, ask, ask_in_vain, failure
 from tests.support import FixedClock
@@ -133,6 +133,15 @@ async def test_other_slow_failures_use_all_attempts() -> None:
     puppet = SlowPuppet(waiting, 60.0, *([failure("upstream_idle")] for _ in range(3)))
     await ask_in_vain(retrying(puppet, waiting))
     assert puppet.calls == 3
+
+
+async def test_what_would_take_longer_than_one_good_reply_may_is_not_tried() -> None:
+    waiting = Waiting()
+    puppet = SlowPuppet(waiting, 250.0, *([failure("upstream_idle")] for _ in range(3)))
+    began = waiting.clock.at
+    await ask_in_vain(retrying(puppet, waiting))
+    assert puppet.calls == 2
+    assert waiting.clock.at - began <= REPLY_TOTAL_S
 
 
 # -- after something was shown -------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from dragoman.runtime.budgets import Budget
 from dragoman.runtime.conversations import Conversations
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.driver import Driver, Seed
-from dragoman.runtime.ports import Accepted, Claim, Model, NewTurn, Store
+from dragoman.runtime.ports import LEASE_S, Accepted, Claim, Model, NewTurn, Store
 from dragoman.runtime.recovery import Recovery
 from dragoman.runtime.runs import Changed, Runs
 from dragoman.server.lifespan import lifespan
@@ -29,7 +29,7 @@ WAIT_S = 5.0
 CONVERSATION = ConversationId("c")
 FIRST = Tape(1)
 AGENT = AgentSpec("helper", "Be brief.")
-WRITES = ("accept", "append", "finish", "reclaim", "end_waiting", "delete", "put_messages")
+WRITES = ("accept", "append", "finish", "take_lost", "reclaim", "end_waiting", "ask", "delete", "put_messages")
 
 
 class Watched:
@@ -39,7 +39,7 @@ class Watched:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._during: tuple[int, Callable[[], object]] | None = None
-        self.asked: list[str] = []
+        self.called: list[str] = []
         self.written: list[tuple[Event, ...]] = []
         """What each append and finish brought."""
         self.entries_read = 0
@@ -47,14 +47,14 @@ class Watched:
 
     @property
     def writes(self) -> list[str]:
-        return [name for name in self.asked if name in WRITES]
+        return [name for name in self.called if name in WRITES]
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
 
         async def watched(*args: Any, **kwargs: Any) -> Any:
-            self.asked.append(name)
-            if self._during is not None and self._during[0] == len(self.asked):
+            self.called.append(name)
+            if self._during is not None and self._during[0] == len(self.called):
                 asyncio.get_running_loop().call_soon(self._during[1])
             if hook := self.hooks.get(name):
                 await hook()
@@ -101,6 +101,7 @@ class Scene:
             budget=settings.get("budget") or Budget(),
             clock=self.clock,
             counters=self.counters,
+            sleep=self._sleep,
         )
         numbers = count(1)
         prefix = settings.get("ids", "r")
@@ -114,6 +115,10 @@ class Scene:
         )
         self.conversations = Conversations(self.store, self.runs, new_id=self.runs._new_id, changed=changed)  # pyright: ignore[reportPrivateUsage]
         self.recovery = Recovery(self.store, self.runs, self.counters)
+
+    async def _sleep(self, delay_s: float) -> None:
+        """What a run waits for a store that is away: no time, but a turn of the loop."""
+        await asyncio.sleep(0)
 
     # -- the driver alone ------------------------------------------------------------------------------------------
 
@@ -172,6 +177,13 @@ async def scene_of(
     """A process that lives as long as the block. A store that is handed in outlives it."""
     async with lifespan() as life:
         yield Scene(life, model, store or MemoryStore(FixedClock()), **settings)
+
+
+def leases_run_out(store: MemoryStore) -> None:
+    """Whoever drove runs over this store is taken for dead from now on."""
+    clock = store._clock  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(clock, FixedClock)
+    clock.move(LEASE_S + 1)
 
 
 class Waits:

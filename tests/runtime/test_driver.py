@@ -12,7 +12,7 @@ from dragoman.core.messages import Message, Text, ToolCall, ToolResult, Usage, s
 from dragoman.core.names import CallId, RunId
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.driver import NO_ANSWER
-from dragoman.runtime.ports import ReplyDone, Retracted, StaleClaim, TextPiece, ThinkingPiece
+from dragoman.runtime.ports import LEASE_S, ReplyDone, Retracted, StaleClaim, TextPiece, ThinkingPiece
 from dragoman.stores.memory import MemoryStore
 from tests.parts import USAGE, LedgerTools, ScriptedReplies, call_reply, text_reply
 from tests.runtime.scene import AGENT, Waits, asked, kinds, scene_of
@@ -161,19 +161,18 @@ async def test_a_run_that_was_deleted_is_stale_for_driving_and_for_ending() -> N
         with pytest.raises(StaleClaim):
             await s.driver.drive(accepted.claim)
         with pytest.raises(StaleClaim):
-            await s.driver.end(accepted.claim, lambda usage: ev.RunCancelled("me", usage))
+            await s.driver.end(accepted.claim, lambda state: ev.RunCancelled("me", state.usage))
 
 
 async def test_ending_a_run_that_has_ended_is_stale_and_one_that_has_not_keeps_its_usage() -> None:
     async with scene_of(ScriptedReplies(text_reply("a"))) as s:
         accepted = await s.accept(WHOLE)
-        await s.store.append(
-            accepted.claim, [STARTED, finished("hm", call(1, "look")), ev.ToolStarted(call(1, "look"))]
-        )
-        assert await s.driver.end(accepted.claim, lambda usage: ev.RunCancelled("me", usage)) is None
+        began = [STARTED, finished("hm", call(1, "look")), ev.ToolStarted(call(1, "look"))]
+        await s.store.append(accepted.claim, began, after=accepted.claim.seq)
+        assert await s.driver.end(accepted.claim, lambda state: ev.RunCancelled("me", state.usage)) is None
         assert (await s.events())[-1] == ev.RunCancelled("me", USAGE)
         with pytest.raises(StaleClaim):
-            await s.driver.end(accepted.claim, lambda usage: ev.RunCancelled("me", usage))
+            await s.driver.end(accepted.claim, lambda state: ev.RunCancelled("me", state.usage))
 
 
 # -- retracted -------------------------------------------------------------------------------------------------------
@@ -327,7 +326,8 @@ async def test_a_begun_call_of_a_tool_the_agent_lost_since_is_still_settled_as_u
     async with scene_of(ScriptedReplies([], text_reply("a")), tools=tools, agents=agents) as s:
         accepted = await s.accept(WHOLE)
         send = call(1, "send")
-        await s.store.append(accepted.claim, [STARTED, finished("", send), ev.ToolStarted(send)])
+        began = [STARTED, finished("", send), ev.ToolStarted(send)]
+        await s.store.append(accepted.claim, began, after=accepted.claim.seq)
         await s.driver.drive(await s.store.reclaim(RunId("r1")))
         returned = [event for event in await s.events() if isinstance(event, ev.ToolReturned)]
         assert [(event.call_id, event.code) for event in returned] == [("c1", "outcome_unknown")]
@@ -480,3 +480,29 @@ async def test_turn_1000_costs_what_turn_30_costs_with_the_same_prompt_budget() 
     spent[1000] = await spent_on_turn(store, 1000)
     assert spent[30] == spent[1000]
     assert spent[1000][1] < 60
+
+
+# -- a process that slept ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_intents_that_were_long_in_coming_are_looked_at_again_before_their_effect(taken: bool) -> None:
+    """The process was stopped between the commit of the intents and the tool; another may have the run by now."""
+    tools = LedgerTools({"send": "sent"})
+    clock = FixedClock()
+    async with scene_of(ScriptedReplies(call_reply(("send", "{}")), text_reply("a")), tools=tools, clock=clock) as s:
+        accepted = await s.accept(WHOLE)
+
+        async def sleep_long() -> None:
+            clock.move(LEASE_S)
+            s.store.hooks.clear()
+            if taken:
+                await s.store.reclaim(accepted.run)
+
+        s.store.hooks["after_append"] = sleep_long
+        if taken:
+            with pytest.raises(StaleClaim):
+                await s.driver.drive(accepted.claim)
+        else:
+            await s.driver.drive(accepted.claim)
+        assert sum(tools.effects.values()) == (0 if taken else 1)

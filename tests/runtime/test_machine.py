@@ -8,6 +8,7 @@ from dragoman.core.messages import Message, Text, ToolCall, ToolResult, Usage, s
 from dragoman.core.names import CallId
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.machine import (
+    CLAIMS_MAX,
     OUTCOME_UNKNOWN,
     PAUSES_FORGIVEN,
     AskModel,
@@ -165,3 +166,52 @@ def test_call_ids_are_made_distinct_over_a_whole_run() -> None:
 def test_text_of_a_reply_is_kept_with_its_calls() -> None:
     folded = state(ASK, ev.RunClaimed(1), ev.ReplyFinished("let me look", (CALL,)))
     assert folded.messages[-1] == Message("assistant", (Text("let me look"), CALL))
+
+
+# -- attempts that died, wishes, and what a newer version wrote ----------------------------------------------------------
+
+
+DIED_AT_WORK: tuple[ev.Event, ...] = (ev.ReplyStarted("a", "m"), ev.TextAdded("half"))
+
+
+def claims(*between: tuple[ev.Event, ...]) -> list[ev.Event]:
+    """A turn, and attempts that died after these events; then it was claimed once more."""
+    events: list[ev.Event] = [ASK]
+    for epoch, attempt in enumerate(between, start=1):
+        events += [ev.RunClaimed(epoch), *attempt]
+    return [*events, ev.RunClaimed(len(between) + 1)]
+
+
+def test_a_third_attempt_is_made_and_a_fourth_is_not() -> None:
+    assert step(*claims(DIED_AT_WORK, DIED_AT_WORK)) == ResetReply(6)
+    failed = step(*claims(DIED_AT_WORK, DIED_AT_WORK, DIED_AT_WORK))
+    assert isinstance(failed, End)
+    assert isinstance(failed.event, ev.RunFailed) and failed.event.code == "retries_exhausted"
+
+
+def test_attempts_that_got_nowhere_are_not_counted() -> None:
+    assert step(*claims(*[()] * 10)) == AskModel(1)
+    assert step(*claims(*[(ev.ReplyStarted("a", "m"),)] * 10)) == ResetReply(21)
+
+
+def test_but_not_for_ever() -> None:
+    assert step(*claims(*[()] * (CLAIMS_MAX - 1))) == AskModel(1)
+    failed = step(*claims(*[()] * CLAIMS_MAX))
+    assert isinstance(failed, End)
+    assert isinstance(failed.event, ev.RunFailed) and failed.event.code == "retries_exhausted"
+
+
+@pytest.mark.parametrize("worked", [ev.TextAdded("x"), ev.ThinkingAdded("x"), CALLS, ev.ToolStarted(CALL)])
+def test_the_models_first_word_and_a_tools_intent_make_an_attempt_count(worked: ev.Event) -> None:
+    assert state(*claims((worked,))).tries == 1
+
+
+def test_a_wish_to_cancel_ends_the_run_whoever_drives_it_next() -> None:
+    asked = ev.CancelAsked("somebody")
+    assert step(ASK, ev.RunClaimed(1), *DIED_AT_WORK, asked) == End(ev.RunCancelled("somebody"))
+    assert step(ASK, ev.RunClaimed(1), CALLS, asked, ev.RunClaimed(2)) == End(ev.RunCancelled("somebody", Usage(5, 2)))
+
+
+def test_what_a_newer_version_wrote_is_noticed() -> None:
+    assert state(ASK, ev.RunClaimed(1), ev.Unread("dreamt", '{"kind":"dreamt"}')).unread
+    assert not state(ASK, ev.RunClaimed(1)).unread

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -263,3 +264,129 @@ def test_a_forgotten_tape_leaves_nothing():
     tails.forget(T)
     tails.forget(T)
     assert (len(tails), tails.chars, read(tails, 0)) == (0, 0, None)
+
+
+# -- where others write too ------------------------------------------------------------------------------------------
+
+
+async def waiting_at(tails: Tails, after: int) -> "asyncio.Task[None]":
+    task = asyncio.ensure_future(tails.grown(T, after=after, look=head(after)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+async def test_news_from_elsewhere_wakes_and_sends_to_the_log():
+    tails = Tails()
+    push(tails, 1, 3)
+    waiting = await waiting_at(tails, 3)
+    assert tails.awaited() == [T]
+    assert tails.heard(T, 5) is True
+    await asyncio.wait_for(waiting, 5)
+    assert tails.awaited() == []
+    assert (read(tails, 0), read(tails, 3), read(tails, 5)) == (None, None, [])
+    assert tails.chars == 0
+    assert tails.is_beyond(T, 4)
+    assert not tails.is_beyond(T, 5)
+    push(tails, 6, 7)
+    assert (read(tails, 4), read(tails, 5)) == (None, [6, 7])
+
+
+async def test_old_news_and_news_of_strangers_changes_nothing():
+    tails = Tails()
+    push(tails, 1, 3)
+    waiting = await waiting_at(tails, 3)
+    assert tails.heard(T, 2) is False
+    assert tails.heard(T, 3) is False
+    assert tails.heard(Tape(2), 9) is False
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert (len(tails), read(tails, 0)) == (1, [1, 2, 3])
+    waiting.cancel()
+
+
+async def test_what_is_pushed_after_it_was_heard_of_is_read_from_the_log():
+    tails = Tails()
+    push(tails, 1, 3)
+    waiting = await waiting_at(tails, 3)
+    tails.heard(T, 9)
+    push(tails, 4, 5)  # ours, which another's overtook
+    await asyncio.wait_for(waiting, 5)
+    assert (read(tails, 3), read(tails, 5), read(tails, 9)) == (None, None, [])
+    push(tails, 10, 10)
+    assert (read(tails, 8), read(tails, 9)) == (None, [10])
+
+
+async def test_what_one_finds_in_the_log_wakes_the_others_who_wait():
+    tails = Tails()
+    answers: list[asyncio.Future[int | None]] = []
+
+    def look() -> "asyncio.Future[int | None]":
+        answers.append(asyncio.get_running_loop().create_future())
+        return answers[-1]
+
+    first, second = [asyncio.ensure_future(tails.grown(T, after=3, look=look)) for _ in range(2)]
+    await asyncio.sleep(0)
+    answers[0].set_result(3)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not first.done()
+    answers[1].set_result(4)  # looked a moment later
+    await asyncio.wait_for(asyncio.gather(first, second), 5)
+    push(tails, 4, 4)
+    assert read(tails, 4) == []
+
+
+def test_what_was_heard_counts_for_a_while_only():
+    tails = Tails(sure_s=0.0)
+    push(tails, 1, 3)
+    while time.monotonic() == time.monotonic():
+        pass
+    assert read(tails, 3) is None
+    assert read(tails, 0) is None
+    tails = Tails(sure_s=60.0)
+    push(tails, 1, 3)
+    assert (read(tails, 3), read(tails, 0)) == ([], [1, 2, 3])
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("ours"), st.integers(1, 3)),
+            st.tuples(st.just("theirs"), st.integers(1, 3)),
+            st.tuples(st.sampled_from(["push", "tell", "lose", "lie", "forget"]), st.just(0)),
+            st.tuples(st.just("read"), st.integers(0, 12)),
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_is_heard_in_whatever_order_nothing_is_read_that_the_log_does_not_say(steps: list[tuple[str, int]]):
+    tails = Tails(entries_max=5)
+    log = 0
+    ours: list[tuple[int, int]] = []
+    theirs: list[int] = []
+    for step, number in steps:
+        match step:
+            case "ours":
+                ours.append((log + 1, log + number))
+                log += number
+            case "theirs":
+                log += number
+                theirs.append(log)
+            case "push" if ours:
+                push(tails, *ours.pop(0))
+            case "tell" if theirs:
+                tails.heard(T, theirs.pop())
+            case "lose" if theirs:
+                theirs.pop()
+            case "lie":
+                tails.heard(T, log + 3)
+            case "forget":
+                tails.forget(T)
+            case "read":
+                found = read(tails, number)
+                assert found is None or found == list(range(number + 1, number + 1 + len(found)))
+                assert not found or found[-1] <= log
+            case _:
+                pass

@@ -152,15 +152,27 @@ async def test_models_are_asked_in_the_order_of_their_fallbacks(
         assert isinstance((await ask(house, replace(TURN, model="second"))).end, ev.RunFailed)
 
 
+async def test_two_models_may_stand_in_for_each_other(tmp_path: Path) -> None:
+    models = {
+        "main": replace(scripted(tmp_path, "main", 'fault = "refused"'), fallback=("second", "second")),
+        "second": replace(scripted(tmp_path, "second", 'text = "the second"\ntimes = 1'), fallback=("main",)),
+    }
+    config = complete(replace(open_config(), models=models, defaults=Config().defaults), folder=tmp_path)
+    async with open_house(config, tmp_path) as house:
+        assert (await ask(house)).text == "the second"
+        assert (await ask(house, replace(TURN, model="second"))).text == "the second"
+
+
 async def test_a_configured_server_is_asked_as_configured_and_its_connections_are_closed(tmp_path: Path) -> None:
     async with serving() as upstream:
-        model = OpenAIModel(upstream.url, "big", key=Secret("k3y"), headers={"X-Team": Secret("ops")})
+        secrets = {"key": Secret("k3y"), "headers": {"X-Team": Secret("ops")}}
+        model = OpenAIModel(upstream.url, "big", **secrets, params={"temperature": 0.2})
         config = complete(replace(open_config(), models={"main": model}, defaults=Config().defaults), folder=tmp_path)
         async with open_house(config, tmp_path) as house:
             assert (await ask(house)).text == "Echo: hello"
             request = await upstream.request()
             assert (request.headers["authorization"], request.headers["x-team"]) == ("Bearer k3y", "ops")
-            assert request.json()["model"] == "big"
+            assert (request.json()["model"], request.json()["temperature"]) == ("big", 0.2)
             assert upstream.connections
         await until(lambda: not upstream.connections)
 
@@ -224,7 +236,7 @@ async def test_a_start_that_fails_in_the_middle_lets_go_of_everything(tmp_path: 
 async def test_a_start_that_fails_at_its_last_step_lets_go_of_everything(tmp_path: Path) -> None:
     model = Closing()
     store: Any = Watched(await open_store(tmp_path / "dragoman.db", FixedClock(), writer=True))
-    store.refuse(Unavailable("The disk is full."), "unfinished")
+    store.refuse(Unavailable("The disk is full."), "take_lost")
     parts = Parts(store=store, access=store, models={"offline": model}, tools=LedgerTools({}))
     with pytest.raises(Unavailable, match="disk is full"):
         async with open_house(open_config(), tmp_path, parts=parts):
@@ -236,7 +248,7 @@ async def test_a_start_that_fails_at_its_last_step_lets_go_of_everything(tmp_pat
 async def test_a_model_that_cannot_be_made_is_a_sentence_and_frees_the_store(tmp_path: Path) -> None:
     model = OpenAIModel("nonsense", "big")
     config = complete(replace(open_config(), models={"main": model}, defaults=Config().defaults), folder=tmp_path)
-    with pytest.raises(Exception, match="nonsense"):
+    with pytest.raises(BadConfig, match=r"^models\.main: url: 'nonsense' must begin with http"):
         async with open_house(config, tmp_path):
             pass
     assert holder_of(tmp_path / "dragoman.db") is None
@@ -323,7 +335,7 @@ async def test_when_a_credential_was_last_used_is_written_now_and_then(
         store.hooks.clear()
         clock.move(3600)
         await house.authenticator.prove(minted.text)
-        await until(lambda: store.asked.count("touch_credential") == 2)
+        await until(lambda: store.called.count("touch_credential") == 2)
         (credential,) = await store.credentials(ADMIN.project)
         assert credential.last_used_at == clock.at
 

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dragoman.server.config import BadConfig, Loaded, load, load_config, store_file, workspace_folder
 from dragoman.server.config_checks import complete
@@ -14,7 +15,13 @@ from dragoman.server.config_reading import fields_of, is_struct, members_of
 from dragoman.server.config_shapes import Config, OfflineModel, OpenAIModel, Secret
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "config.example.toml"
-EXAMPLE_ENV = {"OPENAI_API_KEY": "k1", "TEAM_TOKEN": "k2", "PROMETHEUS_TOKEN": "k3", "TENANT": "k4"}
+EXAMPLE_ENV = {
+    "OPENAI_API_KEY": "k1",
+    "TEAM_TOKEN": "k2",
+    "PROMETHEUS_TOKEN": "k3",
+    "TENANT": "k4",
+    "PGPASSWORD": "k5",
+}
 
 
 def written(folder: Path, text: str, *, mode: int = 0o600) -> Path:
@@ -91,6 +98,14 @@ def test_a_secret_that_is_not_set_is_a_fault_unless_nobody_needs_it(tmp_path: Pa
     assert config.defaults.model == "main"
 
 
+def test_the_password_of_the_store_is_had_by_commands_that_need_no_other_secret(tmp_path: Path):
+    written(tmp_path, '[store]\npassword = "${PGPASSWORD}"\n' + MODEL.replace("{key}", "${MODEL_KEY}"))
+
+    config = load_config(tmp_path, cwd=tmp_path, env={"PGPASSWORD": "tr0ub4dor"}, resolve_secrets=False)
+    assert config.store.password == Secret("tr0ub4dor")
+    assert load_config(tmp_path, cwd=tmp_path, env={}, resolve_secrets=False).store.password == Secret("${PGPASSWORD}")
+
+
 def test_a_secret_in_clear_is_refused_where_everybody_can_read_it(tmp_path: Path):
     path = written(tmp_path, MODEL.replace("{key}", "sk-1"), mode=0o644)
     with pytest.raises(BadConfig) as caught:
@@ -147,7 +162,7 @@ def keys_in(tree: dict[str, Any], free: set[str], above: tuple[str, ...] = ()) -
     found: set[tuple[str, ...]] = set()
     for key, value in tree.items():
         path = (*above, key)
-        if isinstance(value, dict) and key not in ("headers",):
+        if isinstance(value, dict) and key not in ("headers", "params"):
             if above and above[-1] in free and len(above) == 1:
                 path = (*above, value["kind"] if above[0] == "models" else "*")
             found |= keys_in(value, free, path)
@@ -179,7 +194,7 @@ def test_the_example_shows_the_defaults_it_says_it_shows(tmp_path: Path):
     plain = Config()
 
     assert config.limits == plain.limits
-    assert config.store == plain.store
+    assert replace(config.store, password=Secret("")) == plain.store
     assert config.workspace == plain.workspace
     assert config.server.listen == plain.server.listen
     assert config.defaults.project == plain.defaults.project

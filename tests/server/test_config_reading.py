@@ -1,5 +1,7 @@
 """Reading a tree by types: values, faults with their key path, secrets."""
 
+from datetime import date
+from math import inf
 from typing import Annotated
 
 import pytest
@@ -31,6 +33,7 @@ class Shape(Struct, frozen=True):
     headers: dict[str, Secret] = field(default_factory=dict[str, Secret])
     inner: Inner = Inner()
     sides: dict[str, Left | Right] = field(default_factory=dict[str, Left | Right])
+    params: dict[str, object] = field(default_factory=dict[str, object])
 
 
 def read(tree: object, *, env: dict[str, str] | None = None, resolve: bool = True) -> tuple[object, list[str], Reader]:
@@ -56,6 +59,7 @@ def test_every_type_is_read():
         "headers": {"X-Team": "t"},
         "inner": {"wait": "2m"},
         "sides": {"a": {"kind": "left", "url": "u"}, "b": {"kind": "right"}},
+        "params": {"t": 0.2, "n": 1, "on": True, "stop": ["é", ""], "deep": {"a": [{"b": -1}]}},
     }
     value, faults, reader = read(tree)
 
@@ -70,6 +74,7 @@ def test_every_type_is_read():
         {"X-Team": Secret("t")},
         Inner(Seconds(120)),
         {"a": Left("u"), "b": Right()},
+        {"t": 0.2, "n": 1, "on": True, "stop": ["é", ""], "deep": {"a": [{"b": -1}]}},
     )
     assert reader.literal_secrets == ["key", "headers.X-Team"]
 
@@ -117,6 +122,10 @@ def test_text_from_the_environment_is_read_by_the_type_it_meets():
         ({"key": "${NOT_SET}"}, "key: the environment variable NOT_SET is not set"),
         ({"key": "a\nb"}, "key: holds characters that cannot stand in a header, perhaps a line end"),
         ({"headers": {"X Team": "t"}}, 'headers: "X Team" cannot be the name of a header'),
+        ({"params": 5}, "params: is a table; write [params] and its keys below"),
+        ({"params": {"since": date(2026, 1, 1)}}, "params.since: must be something JSON can say, not a date or time"),
+        ({"params": {"a": {"b": [1, inf]}}}, "params.a.b: must be something JSON can say, not a number"),
+        ({"params": {"user": "${HOME}"}}, "params.user: ${HOME} stands only in secrets (key, headers)"),
         ({"inner": "fast"}, "inner: is a table; write [inner] and its keys below"),
         (
             {"inner": {"wait": "soon"}},

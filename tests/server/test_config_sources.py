@@ -128,7 +128,7 @@ def test_a_variable_does_not_break_a_tree_of_another_shape():
         (
             "DRAGOMAN_MODELS_MAIN_HEADERS",
             "$DRAGOMAN_MODELS_MAIN_HEADERS: is not a variable this program reads; write DRAGOMAN_MODELS_NAME_KEY, KEY"
-            " one of FALLBACK, FILE, KEY, KIND, NAME, TIMEOUT_CONNECT, TIMEOUT_FIRST, TIMEOUT_IDLE, URL",
+            " one of FALLBACK, FILE, KEY, KIND, NAME, TIMEOUT_CONNECT, TIMEOUT_FIRST, TIMEOUT_IDLE, TIMEOUT_TOTAL, URL",
         ),
         (
             "DRAGOMAN_DIALECTS_WORKSPACE",
@@ -137,7 +137,8 @@ def test_a_variable_does_not_break_a_tree_of_another_shape():
         ),
         (
             "DRAGOMAN_STORE_X_Y_Z_V_W_Q_K_J_B_C",
-            "$DRAGOMAN_STORE_X_Y_Z_V_W_Q_K_J_B_C: is not a variable this program reads; known are: DRAGOMAN_STORE_URL",
+            "$DRAGOMAN_STORE_X_Y_Z_V_W_Q_K_J_B_C: is not a variable this program reads;"
+            " did you mean DRAGOMAN_STORE_WAKEUPS?",
         ),
     ],
 )

@@ -102,7 +102,7 @@ async def test_draining_waits_for_live_runs_and_those_behind_them() -> None:
         await one.start("live")
         await one.start("waits")
         await other.start("elsewhere")
-        draining = asyncio.create_task(drained((one.runs, other.runs)))
+        draining = asyncio.create_task(drained((one.runs, other.runs), within_s=5.0))
         await until(lambda: len(model.prompts) == 2)
         assert not draining.done()
         model.gate.open()
@@ -117,7 +117,7 @@ async def test_draining_gives_up_when_its_time_is_over(caplog: pytest.LogCapture
         await s.start()
         assert await within(drained((s.runs,), within_s=0.01)) is False
         assert s.runs.live == 1
-        assert caplog.messages == ["1 runs did not end in 0.01 s; they go on at the next start"]
+        assert caplog.messages == ["1 runs did not end in 0.01 s and are handed back; they go on elsewhere, or here"]
 
 
 async def test_with_nothing_to_do_draining_is_done_at_once() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from dragoman.access.projects import ensure_project
@@ -22,8 +23,8 @@ from dragoman.core.operations import ReadConversation, StartTurn
 from dragoman.edge import http as edge_http
 from dragoman.server import serve as serve_module
 from dragoman.server.assemble import Parts, open_house
-from dragoman.server.config import BadConfig
-from dragoman.server.lifespan import DRAIN_S
+from dragoman.server.config import BadConfig, Config
+from dragoman.server.config_shapes import Seconds, Server
 from dragoman.server.serve import CLOSE_S, Serving, bind, serve, url_of
 from dragoman.stores.sqlite.lock import TapeLock
 from tests.parts import ADMIN, Gate, ScriptedReplies, open_config, text_reply
@@ -86,7 +87,7 @@ def test_an_ipv6_address_is_shown_in_brackets() -> None:
 
 
 def test_a_stop_fits_into_thirty_seconds() -> None:
-    assert DRAIN_S + CLOSE_S < 30
+    assert Config().server.drain_s + CLOSE_S < 30
 
 
 # -- starts that fail ------------------------------------------------------------------------------------------------
@@ -151,16 +152,17 @@ class Served:
 
 
 @asynccontextmanager
-async def served(home: Path, **options: Any) -> AsyncGenerator[Served]:
+async def served(home: Path, *, drain_s: float = 25.0) -> AsyncGenerator[Served]:
     model = ScriptedReplies(text_reply("It is ", "fine."))
     model.gate = Gate()
-    async with open_house(open_config(), home, parts=Parts(models={"offline": model})) as house:
+    config = msgspec.structs.replace(open_config(), server=Server(drain_s=Seconds(drain_s)))
+    async with open_house(config, home, parts=Parts(models={"offline": model})) as house:
         await ensure_project(house.access, house.project, at=0.0)
         minted = await house.mint.create("t", house.project, scopes=tuple(ADMIN.scopes))
         listener = bind("127.0.0.1:0")
         headers = {"Authorization": f"Bearer {minted.text}"}
         async with httpx.AsyncClient(base_url=url_of(listener), headers=headers, timeout=5, trust_env=False) as client:
-            s = Served(house, Serving(house, listener, **options), client, model)
+            s = Served(house, Serving(house, listener), client, model)
             s.running = asyncio.create_task(s.serving.run())
             await until(lambda: s.serving._server.started)
             try:
@@ -271,7 +273,7 @@ async def test_without_anything_to_do_it_stops_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_request_that_never_arrives_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve_module, "LATE_CHECK_S", 0.005)
+    monkeypatch.setattr(serve_module, "CHECK_EVERY_S", 0.005)
     monkeypatch.setattr(edge_http, "HEAD_TIMEOUT_S", 0.01)
     async with served(tmp_path) as s:
         port = s.client.base_url.port
@@ -291,15 +293,7 @@ text = ["It is ", "fine."]
 delay_s = {delay_s}
 """
 CONFIG = '[models.main]\nkind = "scripted"\nfile = "script.toml"\n'
-SHORT_DRAIN = """
-import logging, sys
-from pathlib import Path
-from dragoman.server.config import load_config
-from dragoman.server.serve import serve
-logging.basicConfig(level=logging.INFO)
-home = Path(sys.argv[1])
-sys.exit(serve(load_config(home, file=home / "dragoman.toml"), home, listen="127.0.0.1:0", drain_s=0.2))
-"""
+SHORT_DRAIN = '[server]\ndrain = "200ms"\n'
 
 
 def scripted_home(tmp_path: Path, delay_s: float) -> Path:
@@ -378,13 +372,13 @@ def test_sigterm_lets_a_live_run_end_and_its_reader_hear_of_it(tmp_path: Path) -
 
 def test_what_outlives_the_drain_is_answered_after_the_next_start(tmp_path: Path) -> None:
     home = scripted_home(tmp_path, delay_s=30)
-    with ServerProcess(home, CONFIG, program=("-c", SHORT_DRAIN)) as server:
+    with ServerProcess(home, SHORT_DRAIN + CONFIG) as server:
         with reading(server) as texts:
             server.terminate()
             rest = "".join(texts)
         assert rest.startswith(STOPPED_STREAM)
         assert server.wait() == 0
-    assert b"1 runs did not end in 0.2 s; they go on at the next start" in server.said
+    assert b"1 runs did not end in 0.2 s and are handed back; they go on elsewhere, or here" in server.said
     assert b"Traceback" not in server.said
     with ServerProcess(scripted_home(tmp_path, delay_s=0), CONFIG) as server:
         deadline = time.monotonic() + 5

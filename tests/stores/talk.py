@@ -1,17 +1,21 @@
 """Turns and what is said in them, for tests of stores."""
 
+from collections.abc import Sequence
+
 from dragoman.core import events as ev
 from dragoman.core.events import Entry, Event
 from dragoman.core.messages import Message, said
 from dragoman.core.names import ConversationId, ProjectId, RunId
+from dragoman.core.operations import Mark
 from dragoman.runtime.ports import Accepted, Claim, Log, NewTurn
 
 PROJECT = ProjectId("default")
+NO_MARK = Mark()
 
 
-def received(*texts: str) -> ev.TurnReceived:
+def received(*texts: str, fingerprint: str = "") -> ev.TurnReceived:
     messages: tuple[Message, ...] = tuple(said("user", text) for text in texts)
-    return ev.TurnReceived(messages, origin="test", credential_id="c1")
+    return ev.TurnReceived(messages, origin="test", credential_id="c1", fingerprint=fingerprint)
 
 
 def turn(
@@ -21,15 +25,17 @@ def turn(
     project: str = PROJECT,
     must_exist: bool = False,
     queue_max: int = 8,
+    mark: Mark = NO_MARK,
 ) -> NewTurn:
     return NewTurn(
         ProjectId(project),
         ConversationId(conversation),
         RunId(run),
-        received(*texts),
+        received(*texts, fingerprint=mark.fingerprint),
         created(conversation, project=project),
         must_exist=must_exist,
         queue_max=queue_max,
+        mark=mark,
     )
 
 
@@ -56,10 +62,27 @@ def answer(text: str) -> tuple[Event, ...]:
     return (ev.ReplyStarted("assistant", "m"), ev.ReplyFinished(text), ev.RunCompleted())
 
 
+async def written(log: Log, claim: Claim) -> int:
+    """The seq of the last entry that the run's owner wrote."""
+    own = [entry.seq for entry in await log.read_run(claim) if not isinstance(entry.event, ev.ASKS)]
+    return own[-1] if own else claim.seq
+
+
+async def append(log: Log, claim: Claim, events: Sequence[Event]) -> int:
+    """Behind all that was written."""
+    return await log.append(claim, events, after=await written(log, claim))
+
+
+async def finish(log: Log, claim: Claim, events: Sequence[Event], *, weight: int = 1) -> Claim | None:
+    """Behind all that was written."""
+    return await log.finish(claim, events, after=await written(log, claim), weight=weight)
+
+
 async def say(log: Log, conversation: str, run: str, question: str, text: str, *, weight: int | None = None) -> Claim:
     """A whole turn."""
     claim = await begin(log, conversation, run, question)
-    await log.finish(claim, answer(text), weight=len(question) + len(text) if weight is None else weight)
+    weight = len(question) + len(text) if weight is None else weight
+    await log.finish(claim, answer(text), after=claim.seq, weight=weight)
     return claim
 
 

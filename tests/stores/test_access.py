@@ -11,7 +11,7 @@ from dragoman.core.errors import BadRequest, Conflict, NotFound
 from dragoman.core.names import ConversationId, ProjectId, RunId, Scope
 from dragoman.runtime.ports import StaleClaim
 from tests.stores.conftest import Engine
-from tests.stores.talk import begin, say
+from tests.stores.talk import append, begin, finish, say
 
 MINE = Project(ProjectId("mine"), "Mine ünd 🦉", 10.5)
 YOURS = Project(ProjectId("yours"), "Yours", 9.0)
@@ -113,14 +113,14 @@ async def test_a_deleted_project_is_gone_with_all_it_owns(store: Engine):
     assert await store.run(None, RunId("r2")) is None
     assert list(await store.read(mine.tape, after=0)) == []
     with pytest.raises(StaleClaim):
-        await store.append(mine, (ev.TextAdded("x"),))
-    assert await store.append(yours, (ev.TextAdded("x"),)) == 4
+        await append(store, mine, (ev.TextAdded("x"),))
+    assert await append(store, yours, (ev.TextAdded("x"),)) == 4
     assert (await begin(store, "c", "r4", project=MINE.id)).tape > yours.tape
 
 
 async def say_in(store: Engine, project: str) -> None:
     claim = await begin(store, "d", "r5", project=project)
-    await store.finish(claim, (ev.RunCompleted(),), weight=1)
+    await finish(store, claim, (ev.RunCompleted(),), weight=1)
     assert await store.get(ProjectId(project), ConversationId("d")) is not None
 
 

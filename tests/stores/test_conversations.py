@@ -12,7 +12,7 @@ from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import ConversationInfo, ConversationPage
 from dragoman.runtime.ports import StaleClaim
 from tests.stores.conftest import Engine
-from tests.stores.talk import PROJECT, answer, begin, created, say, turn, wait
+from tests.stores.talk import PROJECT, answer, append, begin, created, finish, say, turn, wait
 from tests.support import FixedClock
 
 C = ConversationId("c")
@@ -33,19 +33,19 @@ async def test_what_lists_show_follows_the_tape(store: Engine, clock: FixedClock
     at_work = ConversationInfo(C, claim.tape, "", "test", began, began, 0, 1, 3, RunId("r1"))
     assert await info(store) == at_work
     clock.move(3.5)
-    await store.append(claim, (ev.ReplyStarted("a", "m"), ev.TextAdded("x")))
+    await append(store, claim, (ev.ReplyStarted("a", "m"), ev.TextAdded("x")))
     assert await info(store) == ConversationInfo(C, claim.tape, "", "test", began, began, 0, 1, 5, RunId("r1"))
     clock.move(1.0)
-    await store.finish(claim, (ev.ReplyFinished("x"), ev.RunCompleted()), weight=3)
+    await finish(store, claim, (ev.ReplyFinished("x"), ev.RunCompleted()), weight=3)
     assert await info(store) == ConversationInfo(C, claim.tape, "", "test", began, began + 4.5, 2, 1, 7, None)
 
 
 async def test_a_title_is_the_last_one_given(store: Engine, clock: FixedClock):
     claim = await begin(store, "c", "r1")
     clock.move(1.0)
-    await store.append(claim, (ev.TitleGiven("First"), ev.TextAdded("x")))
+    await append(store, claim, (ev.TitleGiven("First"), ev.TextAdded("x")))
     assert ((await info(store)).title, (await info(store)).updated_at) == ("First", clock.at)
-    await store.finish(claim, (ev.TitleGiven("Zweiter \0 Titel \"🦉'"), ev.RunCompleted()), weight=1)
+    await finish(store, claim, (ev.TitleGiven("Zweiter \0 Titel \"🦉'"), ev.RunCompleted()), weight=1)
     assert (await info(store)).title == "Zweiter \0 Titel \"🦉'"
 
 
@@ -66,7 +66,7 @@ async def test_a_title_is_the_last_one_given(store: Engine, clock: FixedClock):
 )
 async def test_messages_are_counted_where_a_turn_ended_well(store: Engine, events: tuple[Event, ...], messages: int):
     claim = await begin(store, "c", "r1", "one", "two")
-    await store.finish(claim, events, weight=1)
+    await finish(store, claim, events, weight=1)
     assert (await info(store)).messages == messages
 
 
@@ -75,7 +75,7 @@ async def test_only_what_the_user_said_is_counted_of_a_turn(store: Engine):
     results = (said("tool", "result"), said("system", "rule"), said("user", "hi"))
     accepted = await store.accept(type(new)(PROJECT, C, RunId("r1"), ev.TurnReceived(results), created("c")))
     assert accepted.claim is not None
-    await store.finish(accepted.claim, answer("x"), weight=1)
+    await finish(store, accepted.claim, answer("x"), weight=1)
     assert (await info(store)).messages == 2
 
 
@@ -83,7 +83,7 @@ async def test_turns_count_when_they_are_received_and_the_first_in_line_is_live(
     claim = await begin(store, "c", "r1")
     await wait(store, "c", "r2")
     assert ((await info(store)).turns, (await info(store)).live_run) == (2, "r1")
-    await store.finish(claim, answer("x"), weight=1)
+    await finish(store, claim, answer("x"), weight=1)
     assert ((await info(store)).turns, (await info(store)).live_run) == (2, "r2")
     assert (await info(store)).messages == 2
 
@@ -180,8 +180,8 @@ async def test_who_still_writes_to_a_deleted_conversation_is_stale(store: Engine
     await wait(store, "c", "r2")
     await store.delete(PROJECT, C)
     for attempt in (
-        store.append(claim, (ev.TextAdded("x"),)),
-        store.finish(claim, (ev.RunCompleted(),), weight=1),
+        append(store, claim, (ev.TextAdded("x"),)),
+        finish(store, claim, (ev.RunCompleted(),), weight=1),
     ):
         with pytest.raises(StaleClaim):
             await attempt
@@ -196,16 +196,16 @@ async def test_a_conversation_made_anew_has_another_tape(store: Engine):
     new = await begin(store, "c", "r1")
     assert new.tape > old.tape
     with pytest.raises(StaleClaim):
-        await store.append(old, (ev.TextAdded("x"),))
+        await append(store, old, (ev.TextAdded("x"),))
     assert [entry.seq for entry in await store.read(new.tape, after=0)] == [1, 2, 3]
 
 
 async def test_deleting_and_writing_at_once_is_one_after_the_other(store: Engine):
     claims = [await begin(store, f"c{number}", f"r{number}") for number in range(10)]
     results = await asyncio.gather(
-        *(store.append(claim, (ev.TextAdded("x"),)) for claim in claims),
+        *(append(store, claim, (ev.TextAdded("x"),)) for claim in claims),
         *(store.delete(PROJECT, claim.conversation) for claim in claims),
-        *(store.append(claim, (ev.TextAdded("y"),)) for claim in claims),
+        *(append(store, claim, (ev.TextAdded("y"),)) for claim in claims),
         return_exceptions=True,
     )
     assert results[10:20] == [[f"r{number}"] for number in range(10)]
@@ -261,7 +261,7 @@ async def test_a_conversation_from_elsewhere_goes_on(store: Engine, clock: Fixed
     accepted = await store.accept(turn("c", "r2", "more"))
     assert (accepted.tape, accepted.seq, accepted.created) == (made.tape, 3, False)
     assert accepted.claim is not None
-    await store.finish(accepted.claim, answer("sure"), weight=8)
+    await finish(store, accepted.claim, answer("sure"), weight=8)
     found = await info(store)
     assert (found.messages, found.turns, found.head, found.created_at) == (4, 2, 7, 1.0)
     assert found.updated_at == clock.at
@@ -273,5 +273,5 @@ async def test_waiting_on_another_tape_is_not_disturbed_by_an_import(store: Engi
     await store.put_messages(created("d"), ev.MessagesImported(()), at=1.0, updated_at=1.0, run=RunId("r2"))
     assert not waiting.done()
     assert (await info(store, "d")).tape != Tape(claim.tape)
-    await store.append(claim, (ev.TextAdded("x"),))
+    await append(store, claim, (ev.TextAdded("x"),))
     await asyncio.wait_for(waiting, 5)

@@ -4,7 +4,7 @@ from dragoman.core import events as ev
 from dragoman.core.names import ConversationId, ProjectId, RunId
 from dragoman.core.operations import RunView
 from tests.stores.conftest import Engine
-from tests.stores.talk import PROJECT, begin, wait
+from tests.stores.talk import PROJECT, begin, finish, wait
 from tests.support import FixedClock
 
 
@@ -18,7 +18,7 @@ async def test_a_run_is_seen_from_its_queue_to_its_end(store: Engine, clock: Fix
     assert await store.run(PROJECT, RunId("r2")) == RunView(RunId("r2"), c, claim.tape, "queued", 0, 4, at + 1)
     assert waiting.seq == 4
     clock.move(1.0)
-    following = await store.finish(claim, (ev.RunFailed("x", "y"),), weight=1)
+    following = await finish(store, claim, (ev.RunFailed("x", "y"),), weight=1)
     assert following is not None
     assert await store.run(PROJECT, RunId("r1")) == RunView(RunId("r1"), c, claim.tape, "failed", 1, 2, at, at + 2)
     assert await store.run(PROJECT, RunId("r2")) == RunView(RunId("r2"), c, claim.tape, "running", 1, 4, at + 1)
@@ -35,7 +35,7 @@ async def test_every_end_has_its_status(store: Engine):
     }
     for status, end in ends.items():
         claim = await begin(store, "c", status)
-        await store.finish(claim, (end,), weight=1)
+        await finish(store, claim, (end,), weight=1)
     assert [run.status for run in await store.runs(PROJECT, limit=10)] == list(reversed(ends))
 
 

@@ -149,6 +149,28 @@ def test_a_document_says_what_the_table_says_and_no_more() -> None:
     }
 
 
+KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Your own name for this request. Sent again under it within 24 hours, it begins nothing new.",
+    "schema": {"type": "string", "minLength": 1},
+}
+
+
+def test_a_request_that_begins_a_turn_may_have_a_key_and_no_other() -> None:
+    streamed = Streamed(encoder)
+    found = document(
+        Route("POST", "/accept", lambda request: ReadStatus(), accept=answer),
+        Route("POST", "/collect/{id}", lambda request: ReadStatus(), collect=answer),
+        route("POST", "/stream", stream=streamed),
+        route("GET", "/follow", stream=streamed),
+        route("POST", "/answer"),
+    )
+    keyed = [path for path, _, row in operations(found) if KEY in row.get("parameters", [])]
+    assert keyed == ["/accept", "/collect/{id}", "/stream"]
+
+
 def test_methods_of_one_path_stand_beside_each_other() -> None:
     assert list(document(route("GET", "/x/{id}"), route("DELETE", "/x/{id:path}"))["paths"]["/x/{id}"]) == [
         "get",
@@ -208,9 +230,11 @@ def test_every_operation_has_the_shape_that_openapi_asks_for(served: tuple[Diale
         assert path.startswith("/") and method in METHODS
         assert row["responses"] and all(re.fullmatch(r"[1-5](\d\d|XX)|default", code) for code in row["responses"])
         assert all("description" in response for response in row["responses"].values())
-        declared = [(parameter["name"], parameter["in"]) for parameter in row.get("parameters", [])]
-        assert declared == [(name, "path") for name in re.findall(r"\{(\w+)\}", path)]
-        assert all(parameter["required"] is True for parameter in row.get("parameters", []))
+        declared = [
+            (parameter["name"], parameter["in"], parameter["required"]) for parameter in row.get("parameters", [])
+        ]
+        in_path = [(name, "path", True) for name in re.findall(r"\{(\w+)\}", path)]
+        assert declared in (in_path, [*in_path, ("Idempotency-Key", "header", False)])
 
 
 def test_no_two_paths_differ_only_in_the_names_of_their_parameters(served: tuple[Dialect, dict[str, Any]]) -> None:

@@ -80,6 +80,15 @@ def check_database(path: Path) -> Finding:
     return Finding("ok", "database", f"WAL, FULL, integrity ok, {path.stat().st_size / 1024**2:.1f} MiB")
 
 
+async def check_store(url: str, probe: Callable[[], Awaitable[None]]) -> Finding:
+    """A database server: whether it takes a commit now."""
+    try:
+        await probe()
+    except DragomanError as error:
+        return Finding("fail", "database", f"{url}: {error.detail}", "see the sentence")
+    return Finding("ok", "database", f"{url} takes commits")
+
+
 def check_server(path: Path) -> Finding:
     holder = holder_of(path)
     if holder is None:

@@ -58,8 +58,9 @@ def examine(*, probe: bool) -> list[Finding]:
     config = loaded.config
     findings.insert(0, _check_config(loaded))
     findings.append(checkup.check_workspace(workspace_folder(config, home)))
-    findings.append(checkup.check_database(store_file(config, home)))
-    findings.append(checkup.check_server(store_file(config, home)))
+    if not config.store.is_postgres:
+        findings.append(checkup.check_database(store_file(config, home)))
+        findings.append(checkup.check_server(store_file(config, home)))
     if any(finding.state == "fail" and finding.name in ("database", "home") for finding in findings):
         return findings
     try:
@@ -82,6 +83,8 @@ async def _examine_house(house: "House", *, probe: bool) -> list[Finding]:
         checkup.check_pepper(house.home, house.mint.pepper_id, credentials),
         checkup.check_credentials(config.server.listen, credentials, now=house.clock.now()),
     ]
+    if config.store.is_postgres:
+        findings.append(await checkup.check_store(config.store.url, house.store.probe))
     for name, table in config.models.items():
         findings.append(await checkup.check_model(name, table, partial(_seconds_of, house, name), probe=probe))
     if probe:

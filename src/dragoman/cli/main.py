@@ -26,6 +26,7 @@ VERBS: dict[str, str] = {
     "tools": "Tools: list them, and call one.",
     "doctor": "Check this installation and say how to mend what is wrong.",
     "config": "Configuration: check it, and show where each value is from.",
+    "migrate": "Move this home's store into a PostgreSQL database.",
     "version": "Print the version.",
 }
 """Every verb with its short help. The module is `dragoman.cli.<verb>`, its command there `command`."""

@@ -57,7 +57,9 @@ def in_house_of(config: "Config", work: "Callable[[House], Awaitable[T]]", *, wr
         refuse_if_in_use(config)
 
     async def opened() -> T:
-        async with open_house(config, settings().home, writer=writer) as house:
+        # Beside servers on PostgreSQL the lost runs are theirs to take up: this process is soon gone again.
+        take_up = not config.store.is_postgres
+        async with open_house(config, settings().home, writer=writer, take_up=take_up) as house:
             return await work(house)
 
     try:
@@ -76,7 +78,7 @@ def refuse_if_in_use(config: "Config", *, can_talk: bool = False) -> None:
     """Raises Unavailable when a process, most likely a server, writes this home's tapes. `can_talk` = the command
     could ask that server instead."""
     path = store_path(config)
-    holder = holder_of(path)
+    holder = None if config.store.is_postgres else holder_of(path)
     if holder is None:
         return
     where = f", listening on {holder.url}" if holder.url else ""

@@ -81,6 +81,8 @@ class Report:
                 | ev.ApprovalDecided()
                 | ev.HandedOver()
                 | ev.TitleGiven()
+                | ev.CancelAsked()
+                | ev.Unread()
             ):
                 pass
             case _:

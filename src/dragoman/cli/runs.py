@@ -97,7 +97,7 @@ def cancel(run: str, url: str | None, credential: str | None, project: str, as_j
     """Stop RUN: through the server that drives it, or, if none runs, in the store."""
     config = load_settings(resolve_secrets=False).config
     if not url:
-        holder = holder_of(store_path(config))
+        holder = None if config.store.is_postgres else holder_of(store_path(config))
         url = holder.url if holder is not None else ""
     if url:
         remote = Remote(url, find_credential(credential, settings().home))

@@ -90,8 +90,8 @@ class Progress:
         self._shown = False
         self._visible = sys.stderr.isatty() and settings().verbosity >= 0
 
-    def step(self) -> None:
-        self._done += 1
+    def step(self, count: int = 1) -> None:
+        self._done += count
         elapsed_s = monotonic() - self._began_s
         if not self._visible or elapsed_s < PROGRESS_AFTER_S:
             return

@@ -84,6 +84,10 @@ class Timeline:
                 self.items.append(Point("approved" if approved else "denied", at, by))
             case ev.HandedOver(from_agent=before, to_agent=after):
                 self.items.append(Point("handed", at, f"from {before} to {after}"))
+            case ev.CancelAsked(by=by):
+                self.items.append(Point("cancel", at, f"asked by {by}" if by else "asked"))
+            case ev.Unread(name=name):
+                self.items.append(Point("unread", at, f"{name}, of a newer version"))
             case _:
                 pass
 

@@ -8,6 +8,9 @@
     ├── NotFound              nothing of that name here                       not_found
     ├── WrongMethod           this path takes other methods                   wrong_method
     ├── Conflict              the thing is in a state that forbids this       conflict
+    │   ├── KeyReused         …the key of this request means another one      key_reused
+    │   └── StillRunning      …the same request is being answered; wait       still_running
+    ├── Expired               it was here and is no longer kept               expired
     ├── LimitReached          the caller should wait                          limit_reached
     ├── NotOffered            we know what is meant and do not do it          not_offered
     ├── Unavailable           we must recover first; try again later          unavailable
@@ -93,6 +96,29 @@ class WrongMethod(DragomanError):
 
 class Conflict(DragomanError):
     code = "conflict"
+
+
+class KeyReused(Conflict):
+    """An idempotency key came with another request than the first time (draft-ietf-httpapi-idempotency-key-header-07,
+    2.7: 422)."""
+
+    code = "key_reused"
+
+
+class StillRunning(Conflict):
+    """A repeat of a request whose answer is still being made (the same draft: 409)."""
+
+    code = "still_running"
+
+    def __init__(self, detail: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class Expired(DragomanError):
+    """What a reader wants to resume is kept no longer; `detail` says what is still to be had, and where."""
+
+    code = "expired"
 
 
 class LimitReached(DragomanError):

@@ -1,13 +1,18 @@
 """The closed union of tape events: facts in the past tense, frozen.
 
-Events are forever: kinds may be added, meanings never change. Every `match` on `Event` ends in `assert_never`.
+Events are forever: kinds may be added, meanings never change. Every `match` on `Event` ends in `assert_never`. A kind
+that a newer version wrote is read as `Unread`: it is passed on byte for byte, and shown by nobody.
 A run's events, in order (`?` at most once, `*` any number):
 
     TurnReceived  RunClaimed
       ( ReplyStarted (TextAdded | ThinkingAdded)* ReplyFinished
         ( ToolStarted* ToolReturned* | ClientToolRequested* ) )*      AttemptReset and RunClaimed may cut in anywhere
     one of RunCompleted RunFailed RunCancelled RunNeedsClient         nothing of that run comes after it
+
+`ASKS` are written by others than the run's owner, at any place before its end.
 """
+
+from typing import get_args
 
 import msgspec
 from msgspec import Struct
@@ -52,6 +57,8 @@ class TurnReceived(_Event, frozen=True, tag="turn_received"):
     deltas: bool = True
     origin: str = ""
     credential_id: str = ""
+    fingerprint: str = ""
+    """Of the request it came with (`operations.Mark`): how a repeat without a key is recognised."""
 
 
 class RunClaimed(_Event, frozen=True, tag="run_claimed"):
@@ -125,6 +132,12 @@ class AttemptReset(_Event, frozen=True, tag="attempt_reset"):
     from_seq: int
 
 
+class CancelAsked(_Event, frozen=True, tag="cancel_asked"):
+    """Somebody wants the run stopped; `by` is a credential's id. Whoever owns the run ends it."""
+
+    by: str = ""
+
+
 class TitleGiven(_Event, frozen=True, tag="title_given"):
     title: str
 
@@ -153,6 +166,13 @@ class RunNeedsClient(_Event, frozen=True, tag="run_needs_client"):
     usage: Usage = Usage()
 
 
+class Unread(_Event, frozen=True, tag="unread"):
+    """An event of a kind that this version does not know: a newer one wrote it. `body` is its JSON as it stands."""
+
+    name: str
+    body: str
+
+
 RunEnd = RunCompleted | RunFailed | RunCancelled | RunNeedsClient
 Event = (
     ConversationCreated
@@ -170,15 +190,19 @@ Event = (
     | ClientToolRequested
     | HandedOver
     | AttemptReset
+    | CancelAsked
     | TitleGiven
     | RunCompleted
     | RunFailed
     | RunCancelled
     | RunNeedsClient
+    | Unread
 )
 
 DELTAS = (TextAdded, ThinkingAdded)
 """Kinds whose content stands again, whole, in the ReplyFinished that follows."""
+ASKS = (CancelAsked,)
+"""Kinds written by others than the run's owner (`Log.ask`)."""
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -194,17 +218,53 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
+class _Kind(Struct, frozen=True):
+    kind: str
+
+
+_kind_decoder = msgspec.json.Decoder(_Kind)
+_KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Event))
+
+
+class _RawEntry(Struct, frozen=True, gc=False):
+    seq: int
+    run: RunId
+    at: float
+    event: msgspec.Raw
+
+
+_entries_decoder = msgspec.json.Decoder(list[Entry])
+_raw_entries_decoder = msgspec.json.Decoder(list[_RawEntry])
+
+
+def load_entries(body: bytes) -> list[Entry]:
+    """A JSON array of entries. Kinds we do not know become Unread."""
+    try:
+        return _entries_decoder.decode(body)
+    except msgspec.ValidationError:
+        raw = _raw_entries_decoder.decode(body)
+        return [Entry(each.seq, each.run, each.at, load_event(bytes(each.event))) for each in raw]
+
+
 def dump_event(event: Event) -> bytes:
     """JSON, always the same bytes for the same event."""
-    return _encoder.encode(event)
+    return event.body.encode() if isinstance(event, Unread) else _encoder.encode(event)
 
 
 def load_event(body: bytes | str) -> Event:
-    """Raises msgspec.ValidationError on a kind we do not know: our own log never holds one."""
-    return _decoder.decode(body)
+    """Unread for a kind we do not know. Raises msgspec.ValidationError on anything else that is no event."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError:
+        kind = _kind_decoder.decode(body).kind
+        if kind in _KINDS:
+            raise
+        return Unread(kind, body if isinstance(body, str) else body.decode())
 
 
 def kind_of(event: Event) -> str:
+    if isinstance(event, Unread):
+        return event.name
     return str(type(event).__struct_config__.tag)
 
 

@@ -19,6 +19,19 @@ class Operation(Struct, Generic[R_co], frozen=True):
     """A canonical request whose result is an `R_co`."""
 
 
+class Mark(Struct, frozen=True, gc=False):
+    """How a request is recognised when it comes a second time (promise G2).
+
+    `fingerprint` is a hash of who asks, where and what. `key` is the caller's own name for the request, hashed with who
+    asks and where; "" = none. `window_s` > 0: also without a key, a request of the same fingerprint that was accepted
+    so many seconds ago or less is the same one (a client library's own retry).
+    """
+
+    fingerprint: str = ""
+    key: str = ""
+    window_s: float = 0.0
+
+
 # -- turns ---------------------------------------------------------------------------------------------------------
 
 
@@ -32,13 +45,16 @@ class Started(Struct, frozen=True, gc=False):
     created: bool
     """The conversation did not exist before."""
     ephemeral: bool = False
+    replayed: bool = False
+    """The turn is an earlier one: this request was a repeat of that one's."""
 
 
 class StartTurn(Operation[Started], frozen=True):
     """Say something in a conversation and have it answered.
 
     `conversation` is made if it does not exist, unless `must_exist`. `deltas` = the caller reads text as it grows.
-    `ephemeral` = nothing of it may reach a disk (design decision 8).
+    `ephemeral` = nothing of it may reach a disk (design decision 8). `message_id` is the caller's own name for this
+    very message, if its wire has one: a second turn of that name is the first.
     """
 
     conversation: ConversationId
@@ -51,6 +67,7 @@ class StartTurn(Operation[Started], frozen=True):
     ephemeral: bool = False
     must_exist: bool = False
     origin: str = ""
+    message_id: str = ""
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -68,9 +85,26 @@ class Outcome(Struct, frozen=True, gc=False):
 
 
 class CancelRun(Operation["RunView"], frozen=True):
-    """Stop a run. Asking again, or after the end, changes nothing."""
+    """Stop a run. Asking again, or after the end, changes nothing.
+
+    The result may still be `running`: then the wish is committed and whoever drives the run is ending it.
+    """
 
     run: RunId
+
+
+class Following(Struct, frozen=True, gc=False):
+    """A run to be read from behind `after`, a seq of its tape."""
+
+    started: Started
+    after: int
+
+
+class FollowRun(Operation[Following], frozen=True):
+    """Read a run's entries from behind the cursor `after` (0 = from its beginning) to its end, as they come."""
+
+    run: RunId
+    after: int = 0
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -154,6 +188,8 @@ class RunView(Struct, frozen=True, gc=False):
     first_seq: int
     started_at: float
     ended_at: float | None = None
+    pruned: bool = False
+    """Its deltas are kept no longer: its tape has gaps where they stood."""
 
 
 class Timeline(Struct, frozen=True):

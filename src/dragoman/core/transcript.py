@@ -98,6 +98,8 @@ def _fold_into(turn: _Turn, seq: int, event: ev.Event) -> None:
             | ev.MessagesImported()
             | ev.TurnReceived()
             | ev.TitleGiven()
+            | ev.CancelAsked()
+            | ev.Unread()
         ):
             pass
         case _:

@@ -8,16 +8,29 @@ from urllib.parse import parse_qsl, quote
 
 from starlette.types import Receive, Scope, Send
 
-from dragoman.core.errors import BadRequest, DragomanError, LimitReached, NotAuthenticated, Unavailable, WrongMethod
+from dragoman.core.errors import (
+    BadRequest,
+    Conflict,
+    DragomanError,
+    NotAuthenticated,
+    StillRunning,
+    Unavailable,
+    WrongMethod,
+)
 from dragoman.core.names import Clock, Principal
-from dragoman.core.operations import Started, StartTurn
+from dragoman.core.operations import Following, Mark, Operation, Started, StartTurn
 from dragoman.edge.authenticate import Door, Limits, Passed, RawHeaders
 from dragoman.edge.desk import Desk
+from dragoman.edge.idempotency import mark_of
 from dragoman.edge.limits import CallerGone, read_body, refuse_large
 from dragoman.edge.metrics import Metrics
+from dragoman.edge.readers import Readers
+from dragoman.edge.repeats import Repeats
 from dragoman.edge.routes import Mounted, RouteTable
+from dragoman.edge.silence import Wheel
 from dragoman.edge.streaming import FrameStream
-from dragoman.wire.dialect import Dialect, Reply, Request, Streamed
+from dragoman.runtime.fuses import blow
+from dragoman.wire.dialect import Dialect, Reply, Request, Route, Streamed
 
 logger = logging.getLogger("dragoman.edge")
 
@@ -57,9 +70,11 @@ class _Exchange:
         "mounted",
         "passed",
         "path",
+        "replayed",
         "request",
         "request_id",
         "run",
+        "should_retry",
         "status",
     )
 
@@ -77,6 +92,10 @@ class _Exchange:
         self.status = 0
         self.run = ""
         """The run that this request began; its answer says so in `x-run-id`, whatever the wire."""
+        self.replayed = False
+        """It began nothing: it is a repeat of the request that began `run`."""
+        self.should_retry: bool | None = None
+        """Whether sending it again can help; None = the status says it well enough."""
 
     def response_headers(self, media_type: str, extra: Sequence[tuple[str, str]]) -> RawHeaders:
         own: RawHeaders = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra]
@@ -85,6 +104,12 @@ class _Exchange:
             *([(b"content-type", media_type.encode())] if media_type else []),
             (b"x-request-id", self.request_id),
             *([(b"x-run-id", self.run.encode())] if self.run else []),
+            *([(b"idempotency-replayed", b"true")] if self.replayed else []),
+            *(
+                [(b"x-should-retry", b"true" if self.should_retry else b"false")]
+                if self.should_retry is not None
+                else []
+            ),
             *(header for header in (*SECURITY_HEADERS, *self.passed.headers()) if header[0] not in said),
             *own,
         ]
@@ -115,7 +140,9 @@ class App:
         self._metrics = metrics
         self._clock = clock
         self._entropy = entropy
-        self._readers: dict[str, int] = {}
+        self._repeats = Repeats(desk)
+        self._readers = Readers(per_conversation=limits.readers_per_conversation)
+        self._wheel = Wheel()
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,6 +154,7 @@ class App:
         exchange = _Exchange(scope, self._entropy())
         began = self._clock.monotonic()
         try:
+            blow("http.after_accept")
             await self._serve(exchange, scope, receive, send)
         except CallerGone:
             exchange.status = 499
@@ -194,7 +222,9 @@ class App:
         principal = None
         if not route.open:
             principal = await self._door.admit_principal(mounted.dialect, route, headers, passed)
+            blow("auth.done")
         body = await read_body(receive, bytes_max=bytes_max)
+        blow("http.after_body")
         known = exchange.request
         if known is None:
             raise RuntimeError("a route that was found has a request")
@@ -217,23 +247,36 @@ class App:
         operation = route.decode(request)
         if principal is None:
             raise NotAuthenticated("Authentication required")
+        mark = mark_of(request, principal, operation)
         if route.counted:
             self._door.count_principal(principal, exchange.passed)
+            blow("ratelimit.done")
         if route.stream is not None:
-            await self._stream(exchange, route.stream, request, principal, operation, receive, send)
+            await self._stream(exchange, route.stream, request, principal, operation, mark, receive, send)
             return
-        result = await self._desk.answer(principal, operation)
-        if isinstance(result, Started):
-            exchange.run = result.run
+        result = await self._desk.answer(principal, operation, mark)
         if route.answer is not None:
             reply = route.answer(result, request)
-        elif route.collect is not None:
-            reply = route.collect(await self._desk.outcome(result), request)
-        elif route.accept is not None:
-            reply = route.accept(result, request)
         else:
-            raise RuntimeError(f"{route.method} {route.path} has no way to answer")
+            reply = await self._began(exchange, route, request, principal, result, mark)
         await self._reply(exchange, reply, send)
+
+    async def _began(
+        self,
+        exchange: _Exchange,
+        route: Route[Any],
+        request: Request,
+        principal: Principal,
+        started: Started,
+        mark: Mark,
+    ) -> Reply:
+        """The reply to a request that began a turn, or repeats one that did."""
+        exchange.run = started.run
+        reply = await self._repeats.reply(route, request, principal, started, mark)
+        exchange.replayed = started.replayed
+        if mark.key and reply.status >= 500:
+            exchange.should_retry = False  # under this key there is no other answer
+        return reply
 
     async def _stream(
         self,
@@ -241,32 +284,41 @@ class App:
         streamed: Streamed,
         request: Request,
         principal: Principal,
-        operation: Any,
+        operation: Operation[Any],
+        mark: Mark,
         receive: Receive,
         send: Send,
     ) -> None:
-        conversation = f"{principal.project}\0{operation.conversation}" if isinstance(operation, StartTurn) else ""
-        readers = self._readers.get(conversation, 0)
-        if conversation and readers >= self._limits.readers_per_conversation:
-            raise LimitReached(
-                f"This conversation has {readers} readers already.", limit="readers_per_conversation", retry_after_s=5
-            )
-        self._readers[conversation] = readers + 1
-        try:
-            started: Started = await self._desk.answer(principal, operation)
-            exchange.run = started.run
-            encoder = streamed.encoder(request)
-            headers = exchange.response_headers(streamed.media_type, streamed.headers)
-            exchange.status = 200
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            stream = FrameStream(encoder, self._desk.reader(started))
-            await stream.run(encoder.opened(started), receive, send)
-        finally:
-            left = self._readers[conversation] - 1
-            if left:
-                self._readers[conversation] = left
-            else:
-                del self._readers[conversation]
+        # Before the turn is begun: who finds no place has begun none. A repeat may be of a turn elsewhere.
+        asked = operation.conversation if isinstance(operation, StartTurn) else None
+        with self._readers.place(principal.project, asked):
+            result: Started | Following = await self._desk.answer(principal, operation, mark)
+            started = result.started if isinstance(result, Following) else result
+            with self._readers.place(
+                principal.project, started.conversation if started.conversation != asked else None
+            ):
+                if isinstance(result, Following):
+                    if await self._desk.read_out(principal, result):
+                        # "No Content" is how a reader that would always connect again is told that it has read all.
+                        await self._reply(exchange, Reply(204, media_type=""), send)
+                        return
+                    reader = self._desk.reader(started, after=result.after)
+                else:
+                    exchange.run, exchange.replayed = started.run, started.replayed
+                    reader = self._desk.reader(started)
+                encoder = streamed.encoder(request)
+                exchange.status = 200
+                # Not by way of a name, which would hold them as long as the reader stays.
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": 200,
+                        "headers": exchange.response_headers(streamed.media_type, streamed.headers),
+                    }
+                )
+                if exchange.run:
+                    blow("accept.after_2xx")
+                await FrameStream(encoder, reader, self._wheel, send).run(encoder.opened(started), receive)
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -277,6 +329,9 @@ class App:
             return
         dialect = exchange.dialect or self._house
         reply = dialect.fail(error, exchange.request)
+        if isinstance(error, Conflict):
+            # Clients of the OpenAI family send every 409 again, unless they are told not to.
+            exchange.should_retry = isinstance(error, StillRunning)
         if error.internal:
             logger.warning("request %s: %s", exchange.request_id.decode(), error)
         if reply.status == 413:
@@ -286,9 +341,12 @@ class App:
 
     async def _reply(self, exchange: _Exchange, reply: Reply, send: Send) -> None:
         headers = exchange.response_headers(reply.media_type, reply.headers)
-        headers.append((b"content-length", b"%d" % len(reply.body)))
+        if reply.status != 204:  # RFC 9110, 8.6
+            headers.append((b"content-length", b"%d" % len(reply.body)))
         exchange.status = reply.status
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        if exchange.run and reply.status < 300:
+            blow("accept.after_2xx")
         await send({"type": "http.response.body", "body": b"" if exchange.method == "HEAD" else reply.body})
 
 

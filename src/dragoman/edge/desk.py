@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dragoman.core import operations as ops
 from dragoman.core.agents import AgentSpec
-from dragoman.core.errors import BadRequest, NotFound
+from dragoman.core.errors import BadRequest, Expired, NotFound
 from dragoman.core.messages import ToolCall
 from dragoman.core.names import CallId, Clock, Principal
-from dragoman.core.operations import Operation
+from dragoman.core.operations import Mark, Operation
+from dragoman.edge.following import RunExpired
+from dragoman.edge.idempotency import NO_MARK
 from dragoman.runtime.conversations import Conversations
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.ports import CallContext, Tools
-from dragoman.runtime.runs import Reader, Runs
+from dragoman.runtime.readers import Reader
+from dragoman.runtime.runs import Runs
 
 R = TypeVar("R")
 
@@ -64,18 +68,21 @@ class Desk:
     def live_runs(self) -> int:
         return self._runs.live + self._ephemeral.live
 
-    async def answer(self, principal: Principal, operation: Operation[R]) -> R:
-        """Carry the operation out for the principal. Raises errors of the tree."""
-        # One dispatch for all: each case returns the result its operation names, which a type checker cannot follow.
-        return cast("R", await self._answer(principal, operation))
+    async def answer(self, principal: Principal, operation: Operation[R], mark: Mark = NO_MARK) -> R:
+        """Carry the operation out for the principal; `mark` is that of a request that begins a turn.
 
-    async def _answer(self, principal: Principal, operation: Operation[Any]) -> object:
+        Raises errors of the tree.
+        """
+        # One dispatch for all: each case returns the result its operation names, which a type checker cannot follow.
+        return cast("R", await self._answer(principal, operation, mark))
+
+    async def _answer(self, principal: Principal, operation: Operation[Any], mark: Mark) -> object:
         project = principal.project
         match operation:
             case ops.StartTurn():
-                self._agent(operation.agent)
-                self._check_messages(operation)
-                return await (self._ephemeral if operation.ephemeral else self._runs).start(principal, operation)
+                return await self._start(principal, operation, mark)
+            case ops.FollowRun():
+                return await self._follow(principal, operation)
             case ops.ReadConversation():
                 return await self._conversations.read(project, operation)
             case ops.ListConversations():
@@ -95,11 +102,57 @@ class Desk:
             case _:
                 raise RuntimeError(f"no desk answers {type(operation).__name__}")
 
-    def reader(self, started: ops.Started) -> Reader:
-        return (self._ephemeral if started.ephemeral else self._runs).reader(started)
+    def reader(self, started: ops.Started, *, after: int | None = None) -> Reader:
+        """A reader of the run's entries beyond `after`; None = all but its TurnReceived."""
+        return self._runs_of(started).reader(started, after=after)
 
     async def outcome(self, started: ops.Started) -> ops.Outcome:
-        return await (self._ephemeral if started.ephemeral else self._runs).outcome(started)
+        return await self._runs_of(started).outcome(started)
+
+    async def ended(self, principal: Principal, started: ops.Started) -> bool:
+        return await self._runs_of(started).ended(principal.project, started.run)
+
+    async def read_out(self, principal: Principal, following: ops.Following) -> bool:
+        """The run has ended, and nothing of it stands behind the reader's cursor."""
+        if not await self.ended(principal, following.started):
+            return False
+        return not await self.reader(following.started, after=following.after).batch()
+
+    async def answer_kept(self, principal: Principal, started: ops.Started, key: str) -> bytes | None:
+        return await self._runs_of(started).answer_kept(principal.project, key)
+
+    async def keep_answer(self, principal: Principal, started: ops.Started, key: str, answer: bytes) -> None:
+        await self._runs_of(started).keep_answer(principal.project, key, answer)
+
+    def _runs_of(self, started: ops.Started) -> Runs:
+        return self._ephemeral if started.ephemeral else self._runs
+
+    async def _start(self, principal: Principal, turn: ops.StartTurn, mark: Mark) -> ops.Started:
+        self._agent(turn.agent)
+        self._check_messages(turn)
+        runs = self._ephemeral if turn.ephemeral else self._runs
+        started = await runs.start(principal, turn, mark)
+        if not started.replayed:
+            return started
+        if mark.key:
+            self._counters.repeats_by_key += 1
+            return started
+        if (await runs.timeline(principal.project, started.run)).run.status == "failed":
+            # The failure is what the library was told, and why it tries again: a new try, not a repeat.
+            return await runs.start(principal, turn, Mark(mark.fingerprint))
+        self._counters.repeats_in_window += 1
+        return started
+
+    async def _follow(self, principal: Principal, operation: ops.FollowRun) -> ops.Following:
+        """Raises RunExpired when what is asked for is kept no longer."""
+        try:
+            return await self._runs.follow(principal.project, operation)
+        except Expired as error:
+            view = (await self._runs.timeline(principal.project, operation.run)).run
+            raise RunExpired(error.detail, run=view) from None
+        except NotFound:
+            following = await self._ephemeral.follow(principal.project, operation)
+            return ops.Following(replace(following.started, ephemeral=True), following.after)
 
     async def _of_either(self, ask: Callable[[Runs], Awaitable[R]]) -> R:
         """A run's id does not tell who drives it: those that are kept are asked first, then those that are not."""

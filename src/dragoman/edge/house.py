@@ -3,15 +3,18 @@
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from math import ceil
+from urllib.parse import quote
 
 from starlette.types import Scope as AsgiScope
 
 from dragoman.core import errors
-from dragoman.core.events import dump_event
 from dragoman.core.names import RunId, Scope
 from dragoman.core.operations import CancelRun, ReadRun, ReadStatus, RunView, Status, Timeline
 from dragoman.edge.authenticate import Door, Passed
+from dragoman.edge.following import ENTRIES, RunExpired, entry_json, follow
 from dragoman.edge.metrics import MEDIA_TYPE, Metrics
+from dragoman.edge.readiness import Readiness
+from dragoman.runtime.readers import OPEN
 from dragoman.wire.dialect import Dialect, Reply, Request, Route, json_reply
 
 STATUSES: dict[str, int] = {
@@ -22,6 +25,9 @@ STATUSES: dict[str, int] = {
     "not_found": 404,
     "wrong_method": 405,
     "conflict": 409,
+    "key_reused": 422,
+    "still_running": 409,
+    "expired": 410,
     "limit_reached": 429,
     "not_offered": 501,
 }
@@ -41,12 +47,15 @@ def _fail(error: errors.DragomanError, request: Request | None) -> Reply:
         headers.append(("www-authenticate", "Bearer"))
     if isinstance(error, errors.WrongMethod):
         headers.append(("allow", ", ".join(error.allowed)))
-    if isinstance(error, errors.LimitReached | errors.Unavailable):
+    if isinstance(error, errors.LimitReached | errors.Unavailable | errors.StillRunning):
         headers.append(("retry-after", str(max(1, ceil(error.retry_after_s)))))
     body: dict[str, object] = {"code": error.code, "message": error.detail}
     if request is not None:
         body["request_id"] = request.id
-    return json_reply({"error": body}, status=_status_of(error), headers=tuple(headers))
+    answer: dict[str, object] = {"error": body}
+    if isinstance(error, RunExpired):
+        answer |= {"run": _run_json(error.run), "read": f"/api/runs/{quote(error.run.id, safe='')}"}
+    return json_reply(answer, status=_status_of(error), headers=tuple(headers))
 
 
 def bearer(headers: Mapping[str, str]) -> str:
@@ -74,17 +83,14 @@ def _run_json(run: RunView) -> dict[str, object]:
 
 
 def _timeline(timeline: Timeline, request: Request) -> Reply:
-    # The events' own JSON is put in as it stands on the tape: a second spelling of it would be one too many.
-    entries = b",".join(
-        b'{"seq":%d,"at":%s,"event":%s}' % (entry.seq, repr(entry.at).encode(), dump_event(entry.event))
-        for entry in timeline.entries
-    )
+    entries = b",".join(map(entry_json, timeline.entries))
     head = json_reply(_run_json(timeline.run)).body
     return Reply(200, head[:-1] + b',"entries":[' + entries + b"]}")
 
 
 def _cancelled(run: RunView, request: Request) -> Reply:
-    return json_reply(_run_json(run), status=202)
+    cancelling: dict[str, object] = {"cancelling": True} if run.status in OPEN else {}
+    return json_reply(_run_json(run) | cancelling, status=202)
 
 
 def _status(status: Status, request: Request) -> Reply:
@@ -105,12 +111,20 @@ HOUSE = Dialect(
             summary="A run's timeline: every event of it, in order",
         ),
         Route(
+            "GET",
+            "/api/runs/{run}/events",
+            follow,
+            stream=ENTRIES,
+            scope=Scope.CHAT_READ,
+            summary="A run's events as they come, from behind Last-Event-ID, ?from= or ?starting_after=",
+        ),
+        Route(
             "POST",
             "/api/runs/{run}/cancel",
             lambda request: CancelRun(_run_id(request)),
             answer=_cancelled,
             scope=Scope.RUNS_CANCEL,
-            summary="Stop a run; asking twice is harmless",
+            summary="Stop a run; asking twice is harmless, and `cancelling` says that its end is still to come",
         ),
         Route(
             "GET",
@@ -131,11 +145,10 @@ _METRICS_ROUTE = Route("GET", "/metrics", lambda request: ReadStatus(), answer=_
 class OpenEndpoints:
     """Endpoints that answer before any check: what probes and scrapers ask for."""
 
-    def __init__(self, door: Door, metrics: Metrics, unready: Callable[[], str]) -> None:
+    def __init__(self, door: Door, metrics: Metrics, readiness: Readiness) -> None:
         self._door = door
         self._metrics = metrics
-        self._unready = unready
-        """Why requests cannot be served now; "" if they can."""
+        self._readiness = readiness
 
     def table(self) -> dict[str, Callable[[AsgiScope], Awaitable[Reply]]]:
         return {"/health": self.health, "/ready": self.ready, "/metrics": self.metrics}
@@ -144,10 +157,11 @@ class OpenEndpoints:
         return Reply(200, b'{"status":"ok"}')
 
     async def ready(self, scope: AsgiScope) -> Reply:
-        why = self._unready()
-        if why:
-            return json_reply({"status": "unready", "reason": why}, status=503, headers=(("retry-after", "5"),))
-        return Reply(200, b'{"status":"ready"}')
+        why = await self._readiness.why_not()
+        if why is None:
+            return Reply(200, b'{"status":"ready"}')
+        body = {"status": "unready", "reason": why.reason, "detail": why.detail}
+        return json_reply(body, status=503, headers=(("retry-after", "5"),))
 
     async def metrics(self, scope: AsgiScope) -> Reply:
         """Open to loopback; others need the scope metrics:read. What came through a proxy is not loopback."""
@@ -155,6 +169,7 @@ class OpenEndpoints:
         client = scope.get("client")
         if not client or not _is_loopback(client[0]) or "x-forwarded-for" in headers or "forwarded" in headers:
             await self._door.admit_principal(HOUSE, _METRICS_ROUTE, headers, Passed())
+        await self._readiness.why_not()  # for its gauge
         return Reply(200, self._metrics.text(), MEDIA_TYPE)
 
 

@@ -2,17 +2,21 @@
 
 import asyncio
 import logging
+from typing import Never
 
 from starlette.types import Receive, Send
 
-from dragoman.core.errors import DragomanError
+from dragoman.core.errors import DragomanError, Unavailable
+from dragoman.core.events import Entry
+from dragoman.edge.silence import Wheel
+from dragoman.runtime.fuses import torn
 from dragoman.runtime.runs import Reader
 from dragoman.wire.dialect import Encoder
 
 logger = logging.getLogger("dragoman.edge")
 
-SILENCE_S = 15.0
-"""A comment goes out after this long without a frame, so that no proxy takes the connection for dead."""
+FRAMES_BYTES = 32 * 1024
+"""Frames made and sent at once. A reader that takes nothing holds twice that: what is sent, and what is next."""
 
 
 class _Gone(Exception):
@@ -22,56 +26,83 @@ class _Gone(Exception):
 class FrameStream:
     """One reader's stream. `send` waits while the socket is full, so a slow reader holds only its own cursor back."""
 
-    def __init__(self, encoder: Encoder, reader: Reader, *, silence_s: float = SILENCE_S) -> None:
+    __slots__ = ("_encoder", "_reader", "_send", "_wheel", "sent_at", "slot")
+
+    def __init__(self, encoder: Encoder, reader: Reader, wheel: Wheel, send: Send) -> None:
         self._encoder = encoder
         self._reader = reader
-        self._silence_s = silence_s
-        self._sent = 0
+        self._wheel = wheel
+        self._send = send
+        self.sent_at = 0.0
+        self.slot = 0
 
-    async def run(self, opening: bytes, receive: Receive, send: Send) -> None:
+    async def run(self, opening: bytes, receive: Receive) -> None:
         """Send `opening` and all frames until the run's end, and close the body. The headers were sent before.
 
         Returns early, without a word, when the reader is gone: that changes nothing for the run.
         """
+        self._wheel.add(self)
         try:
             async with asyncio.TaskGroup() as group:
-                watch = group.create_task(self._watch(receive, send))
-                await self._pump(opening, send)
+                watch = group.create_task(_until_gone(receive))
+                await self._pump(opening)
                 watch.cancel()
         except* (_Gone, OSError):
             logger.debug("a reader went away at entry %d", self._reader.cursor)
+        finally:
+            self._wheel.remove(self)
 
-    async def _pump(self, opening: bytes, send: Send) -> None:
+    async def _pump(self, opening: bytes) -> None:
         encoder = self._encoder
         if opening:
-            await self._put(send, opening, more=True)
+            await self._put(opening, more=True)
         try:
             while not encoder.closed:
-                entries = await self._reader.batch()
-                if not entries:
+                left = list(reversed(await self._reader.batch()))
+                if not left:
                     break
-                if body := b"".join(map(encoder.entry, entries)):
-                    await self._put(send, body, more=not encoder.closed)
+                while left:
+                    if body := self._frames(left):
+                        await self._put(body, more=not encoder.closed)
         except DragomanError as error:
-            logger.warning("a stream ended early: %s", error)
-            await self._put(send, encoder.failed(error), more=False)
+            # Of a server that stops all readers are sent away at once: that is no news of each of them.
+            level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
+            logger.log(level, "a stream ended early: %s", error)
+            await self._put(encoder.failed(error), more=False)
             return
         if not encoder.closed:
-            await self._put(send, b"", more=False)
+            await self._put(b"", more=False)
 
-    async def _put(self, send: Send, body: bytes, *, more: bool) -> None:
-        self._sent += 1
-        await send({"type": "http.response.body", "body": body, "more_body": more})
+    def _frames(self, left: list[Entry]) -> bytes:
+        """What is sent at once: the frames of entries from the end of `left`, taken off. One alone may be larger."""
+        frames: list[bytes] = []
+        size = 0
+        while left and size < FRAMES_BYTES:
+            frame = self._encoder.entry(left.pop())
+            frames.append(frame)
+            size += len(frame)
+        return b"".join(frames)
 
-    async def _watch(self, receive: Receive, send: Send) -> None:
-        while True:
-            sent_before = self._sent
-            try:
-                async with asyncio.timeout(self._silence_s):
-                    message = await receive()
-            except TimeoutError:
-                if self._sent == sent_before and not self._encoder.closed:
-                    await self._put(send, self._encoder.silence(), more=True)
-                continue
-            if message["type"] == "http.disconnect":
-                raise _Gone
+    async def _put(self, body: bytes, *, more: bool) -> None:
+        self.sent_at = asyncio.get_running_loop().time()
+        await self._send({"type": "http.response.body", "body": torn(body) if more else body, "more_body": more})
+
+    def speak_up(self) -> None:
+        """Say a word, if it can be said at once: who is behind in reading hears something anyway."""
+        if self._encoder.closed:
+            return
+        saying = self._put(self._encoder.silence(), more=True)
+        try:
+            saying.send(None)
+        except StopIteration:
+            pass
+        except OSError as error:
+            logger.debug("a reader could not be told anything: %s", error)
+        else:
+            saying.close()
+
+
+async def _until_gone(receive: Receive) -> Never:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise _Gone

@@ -1,17 +1,31 @@
 """Several models in order: the next is asked when one fails. Fits `runtime.ports.Model`."""
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import cast
 
 from msgspec.structs import replace
 
 from dragoman.core.errors import BackendFailed
-from dragoman.models.retrying import no_end
+from dragoman.core.names import Clock
+from dragoman.models.retrying import CONNECT_TOTAL_S, Retrying, no_end
 from dragoman.runtime.ports import Model, Prompt, ReplyDone, ReplyPiece, Retracted
 
 logger = logging.getLogger("dragoman.models")
+
+
+def chained(
+    models: Sequence[Model],
+    *,
+    clock: Clock,
+    sleep: Callable[[float], Awaitable[None]],
+    random: Callable[[], float],
+) -> Model:
+    """Each model with its retries, and all but the first to fall back on. What may be spent on servers that cannot be
+    reached is shared among them. Raises ValueError if there is no model."""
+    share_s = CONNECT_TOTAL_S / max(len(models), 1)
+    retried = [Retrying(each, clock=clock, sleep=sleep, random=random, connect_total_s=share_s) for each in models]
+    return retried[0] if len(retried) == 1 else Fallback(retried)
 
 
 class Fallback:
@@ -34,7 +48,7 @@ class Fallback:
             shown = False
             try:
                 # Models are async generators: closing one closes its connection.
-                asked = cast("AsyncGenerator[ReplyPiece]", model.reply(prompt, stream=stream))
+                asked = model.reply(prompt, stream=stream)
                 async with aclosing(asked) as pieces:
                     async for piece in pieces:
                         yield piece

@@ -1,15 +1,17 @@
 """A model behind any OpenAI-compatible chat completions API, over aiohttp. Fits `runtime.ports.Model`.
 
-What goes over the wire is in `openai_request.py` and `openai_reply.py`; here are the connection, its time limits, and
-what a status or a broken connection means. A reply goes through these phases, each with its own limit:
+What goes over the wire is in `openai_request.py` and `openai_reply.py`, whereto in `openai_connection.py`; here are the
+time limits, and what a status or a broken connection means. A reply goes through these phases, each with its own limit:
 
     connect ──► first byte ──► reading ──► finish_reason ──► [DONE] ──► end of body
     connect_s   first_s        idle_s      AFTER_FINISH_S    FAREWELL_S       …and all together total_s
+
+Whoever closes the iterator, or is cancelled in it, closes the socket: what comes later is read by nobody.
 """
 
 import asyncio
+import logging
 import math
-import re
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
@@ -19,26 +21,30 @@ from aiohttp import (
     ClientResponse,
     ClientResponseError,
     ClientSession,
-    ClientTimeout,
     ConnectionTimeoutError,
-    DummyCookieJar,
     StreamReader,
-    TCPConnector,
 )
 from msgspec import Struct
-from multidict import CIMultiDict
-from yarl import URL
 
-from dragoman.core.errors import BackendFailed, BadRequest
+from dragoman.core.errors import BackendFailed
 from dragoman.core.names import Clock
+from dragoman.models.openai_connection import endpoint, open_session, request_headers
 from dragoman.models.openai_faults import Faults
 from dragoman.models.openai_reply import Bounds, ReplyFold
 from dragoman.models.openai_request import RequestWriter
-from dragoman.runtime.ports import Prompt, ReplyPiece, TextPiece, ThinkingPiece
+from dragoman.runtime.counters import Counters
+from dragoman.runtime.fuses import blow
+from dragoman.runtime.ports import Prompt, ReplyDone, ReplyPiece, TextPiece, ThinkingPiece
 from dragoman.wire.sse import LINE_BYTES_MAX, Reader, StreamTooLong
 
-WHOLE_BYTES_MAX = 8 * 1024 * 1024
-"""A reply that comes at once: text and calls within their bounds fit, whatever their escapes."""
+logger = logging.getLogger("dragoman.models")
+
+WHOLE_BYTES_MAX = 12 * 1024 * 1024
+"""A reply that comes at once: room for arguments of 10 MB, of which the model is then told that they are too long."""
+
+STREAM_BYTES_MAX = 256 * 1024 * 1024
+"""Twice what a million characters take when each comes in a frame of its own: beyond it a server sends frames that hold
+nothing, and would for ever."""
 
 REFUSAL_BYTES_MAX = 8 * 1024
 """So much is read of the body of an error, and so long is waited for it."""
@@ -50,21 +56,8 @@ AFTER_FINISH_S = 5.0
 FAREWELL_S = 0.1
 """After `[DONE]`: the end of the body, so that the connection can be used again. Else it is closed."""
 
-KEEPALIVE_S = 30.0
-"""So long an idle connection is kept."""
-
 TIMER_GRAIN_S = 0.002
 """Event loops count in milliseconds: a timer may fire that much early."""
-
-OUR_HEADERS = {
-    "Content-Type": "application/json",
-    "Accept": "application/json, text/event-stream",
-    # A compressed stream arrives in lumps, and on a local network costs more than it saves.
-    "Accept-Encoding": "identity",
-    "User-Agent": "dragoman",
-}
-
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class OpenAIChatOptions(Struct, frozen=True, kw_only=True):
@@ -81,6 +74,7 @@ class OpenAIChatOptions(Struct, frozen=True, kw_only=True):
     """Between two network reads of any bytes: a server's comments and pings show that it is alive."""
     total_s: float = 600.0
     line_bytes_max: int = LINE_BYTES_MAX
+    stream_bytes_max: int = STREAM_BYTES_MAX
     text_chars_max: int = 1024 * 1024
     arguments_chars_max: int = 256 * 1024
     calls_max: int = 32
@@ -97,46 +91,63 @@ class OpenAIChatOptions(Struct, frozen=True, kw_only=True):
 class OpenAIChat:
     """Asks one server. Connections are opened in the running loop when they are needed, kept, and closed by `close`."""
 
-    def __init__(self, options: OpenAIChatOptions, *, clock: Clock) -> None:
+    def __init__(self, options: OpenAIChatOptions, *, clock: Clock, counters: Counters | None = None) -> None:
         """Raises BadRequest if the url, a header or a parameter cannot be used."""
         key = options.key.strip()
         self._options = options
-        self._url = _endpoint(options.url)
-        self._faults = Faults(secrets=(key, *(value for _, value in options.headers)), clock=clock)
+        self._url = endpoint(options.url)
+        secrets = (key, *(value for _, value in options.headers), *self._url.query.values())
+        self._faults = Faults(secrets=secrets, clock=clock)
+        self._counters = counters or Counters()
         self._writer = RequestWriter(options.name, options.params)
-        self._bounds = Bounds(options.text_chars_max, options.arguments_chars_max, options.calls_max)
+        self._bounds = Bounds(
+            options.text_chars_max, options.arguments_chars_max, options.calls_max, options.stream_bytes_max
+        )
         self._key_is_sendable = key.isascii() and key.isprintable()
-        self._headers = _headers(options.headers, key if self._key_is_sendable else "")
+        self._headers = request_headers(options.headers, key if self._key_is_sendable else "")
         self._session: ClientSession | None = None
         self._closed = False
 
     async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
         """See the port."""
         body = self._writer.body(prompt, stream=stream)
-        began = asyncio.get_running_loop().time()
-        response = await self._post(body, stream=stream)
-        watch = _Watch(response, self._options, began)
+        watch = _Watch(self._options, self._faults)
+        response: ClientResponse | None = None
+        waited_for = True
         try:
+            blow("model.before_connect")
+            response = await self._post(body, stream=stream)
+            blow("model.after_headers")
             if response.status != 200:
                 raise await self._refusal(response)
             fold = ReplyFold(self._bounds, self._faults, model_name=prompt.model_name or self._options.name)
             media_type = response.headers.get("Content-Type", "").lower()
             if _is_stream(media_type, asked=stream):
                 reader = Reader(line_bytes_max=self._options.line_bytes_max)
+                point = "model.delta_first"
                 while not fold.ended and (chunk := await self._read(response, watch, fold)):
                     pieces = self._take(fold, reader, chunk)
                     if stream:
                         for piece in pieces:
+                            blow(point)
+                            point = "model.delta_mid"
                             yield piece
-                if not fold.anything:
-                    raise self._faults.malformed("a stream without a chunk", b"")
-                await _farewell(response.content)
             else:
                 self._take_whole(fold, media_type, await self._read_whole(response, watch, fold))
-            yield fold.done()
+            done = self._done(fold)
+            await _farewell(response.content)
+            blow("model.before_finish")
+            waited_for = False
+            try:
+                yield done
+            finally:
+                blow("model.after_finish")
+        except (asyncio.CancelledError, GeneratorExit):
+            self._counters.replies_abandoned += waited_for
+            raise
         finally:
             watch.end()
-            if not response.content.is_eof():
+            if response is not None and not response.content.is_eof():
                 response.close()
 
     async def close(self) -> None:
@@ -155,12 +166,11 @@ class OpenAIChat:
                 "The model's key holds characters that no key can have. Check the model's key in the configuration.",
                 code="upstream_refused",
             )
-        self._session = ClientSession(
-            connector=TCPConnector(limit=self._options.connections_max, keepalive_timeout=KEEPALIVE_S),
-            headers=self._headers,
-            cookie_jar=DummyCookieJar(),
-            timeout=ClientTimeout(total=None, connect=self._options.connect_s),
-            trust_env=False,
+        self._session = open_session(
+            self._headers,
+            connect_s=self._options.connect_s,
+            connections_max=self._options.connections_max,
+            counters=self._counters,
         )
         return self._session
 
@@ -209,18 +219,18 @@ class OpenAIChat:
         try:
             if content.is_eof():
                 return content.read_nowait(-1)
-            watch.wait(finished=bool(fold.finish_reason))
+            watch.wait(response, finished=bool(fold.finish_reason))
             return await content.readany()
         except (ClientError, OSError) as error:
             if fold.finish_reason:
                 return b""
-            if watch.expired:
-                raise self._faults.idle(watch.expired) from None
+            if watch.fault is not None:
+                raise watch.fault from None
             raise self._faults.truncated(f"{type(error).__name__}: {error}") from None
         finally:
             watch.rest()
 
-    async def _read_whole(self, response: ClientResponse, watch: "_Watch", fold: ReplyFold) -> bytes:
+    async def _read_whole(self, response: ClientResponse, watch: "_Watch", fold: ReplyFold) -> bytes | bytearray:
         chunk = await self._read(response, watch, fold)
         if response.content.at_eof():
             return chunk
@@ -230,20 +240,31 @@ class OpenAIChat:
             if len(body) > WHOLE_BYTES_MAX:
                 raise self._faults.too_long("reply", most=WHOLE_BYTES_MAX, unit="bytes")
             chunk = await self._read(response, watch, fold)
-        return bytes(body)
+        return body
 
     def _take(self, fold: ReplyFold, reader: Reader, chunk: bytes) -> list[TextPiece | ThinkingPiece]:
         try:
-            return fold.take(reader.feed(chunk))
+            return fold.take(reader.feed(chunk), bytes_read=len(chunk))
         except StreamTooLong as error:
-            raise self._faults.too_long("line", most=error.bytes_max, unit="bytes") from None
+            pieces = fold.take(error.frames)
+            fold.break_off(self._faults.too_long("line", most=error.bytes_max, unit="bytes"))
+            return pieces
 
-    def _take_whole(self, fold: ReplyFold, media_type: str, body: bytes) -> None:
-        if not body.strip():
+    def _take_whole(self, fold: ReplyFold, media_type: str, body: bytes | bytearray) -> None:
+        if not body or body.isspace():
             raise self._faults.malformed("an empty body", b"")
         if "html" in media_type:
             raise self._faults.no_chat(media_type, body)
         fold.take_whole(body)
+
+    def _done(self, fold: ReplyFold) -> ReplyDone:
+        if not (fold.anything or fold.ended):
+            raise self._faults.malformed("a stream without a chunk", b"")
+        done = fold.done()
+        if fold.calls_left_out:
+            most = self._options.calls_max
+            logger.warning("a model asked for %d calls more than the %d of one reply", fold.calls_left_out, most)
+        return done
 
 
 async def _farewell(content: StreamReader) -> None:
@@ -261,27 +282,28 @@ class _Watch:
     One timer for the whole reply: it looks when it fires, instead of being set anew for each read.
     """
 
-    __slots__ = ("_ends_at", "_limit_s", "_loop", "_response", "_since", "_timer", "_total_s", "expired")
+    __slots__ = ("_ends_at", "_faults", "_limit_s", "_loop", "_response", "_since", "_timer", "_total_s", "fault")
 
-    def __init__(self, response: ClientResponse, options: OpenAIChatOptions, began: float) -> None:
-        """`began`: when the reply was asked for, on the loop's clock."""
-        self._response = response
+    def __init__(self, options: OpenAIChatOptions, faults: Faults) -> None:
         self._loop = asyncio.get_running_loop()
+        self._faults = faults
         self._total_s = options.total_s
-        self._ends_at = began + options.total_s
+        self._ends_at = self._loop.time() + options.total_s
         self._limit_s = options.idle_s
         self._since = math.inf
         """When we began to wait; never, while the reader of the reply is busy with what it has."""
+        self._response: ClientResponse | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.expired = ""
-        """"" or what took too long, as a sentence."""
+        self.fault: BackendFailed | None = None
+        """Why it was closed."""
 
-    def wait(self, *, finished: bool) -> None:
+    def wait(self, response: ClientResponse, *, finished: bool) -> None:
         self._since = self._loop.time()
         if finished and self._limit_s > AFTER_FINISH_S:
             self._limit_s = AFTER_FINISH_S
             self.end()
         if self._timer is None:
+            self._response = response
             self._timer = self._loop.call_at(self._due(), self._look)
 
     def rest(self) -> None:
@@ -302,12 +324,14 @@ class _Watch:
             self._timer = self._loop.call_at(min(due, now + self._limit_s), self._look)
             return
         self._timer = None
-        self.expired = (
-            f"The model took too long to answer (over {_seconds(self._total_s)} in all). Ask for less at once."
-            if due >= self._ends_at
-            else _too_long_to_answer(self._limit_s)
-        )
-        self._response.close()
+        if due >= self._ends_at:
+            self.fault = self._faults.endless(
+                f"The model took too long to answer (over {_seconds(self._total_s)} in all). Ask for less at once."
+            )
+        else:
+            self.fault = self._faults.idle(_too_long_to_answer(self._limit_s))
+        if self._response is not None:
+            self._response.close()
 
 
 def _is_stream(media_type: str, *, asked: bool) -> bool:
@@ -321,31 +345,3 @@ def _too_long_to_answer(silent_s: float) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value:g} s"
-
-
-def _endpoint(base: str) -> URL:
-    try:
-        url = URL(base)
-    except ValueError as error:
-        raise BadRequest(f"url: {base!r} is not a URL", internal=str(error)) from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise BadRequest(f"url: {base!r} must begin with http:// or https:// and name a host")
-    if url.user is not None or url.password is not None:
-        raise BadRequest("url: must not hold a user or password; use `key` or `headers`")
-    path = url.raw_path.rstrip("/")
-    if not path.endswith("/chat/completions"):
-        path += "/chat/completions"
-    return url.with_path(path, encoded=True).with_query(url.query)
-
-
-def _headers(extra: tuple[tuple[str, str], ...], key: str) -> CIMultiDict[str]:
-    headers = CIMultiDict(OUR_HEADERS)
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
-    for name, value in extra:
-        if not _HEADER_NAME.fullmatch(name):
-            raise BadRequest(f"headers: {name!r} is not the name of a header")
-        if not (value.isascii() and value.isprintable()):
-            raise BadRequest(f"headers.{name}: a header's value is one line of printable ASCII")
-        headers[name] = value
-    return headers

@@ -4,12 +4,16 @@
 the server said, with our secrets blotted out.
 """
 
+import base64
+import html
 import json
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import cast
+from urllib.parse import quote
 
 from dragoman.core.errors import BackendFailed
 from dragoman.core.names import Clock
@@ -17,8 +21,21 @@ from dragoman.core.names import Clock
 EXCERPT_CHARS_MAX = 500
 """So much of a server's words goes into the log."""
 
+EXCERPT_READ_MAX = 16 * 1024
+"""So much of them is looked at for it: what is blotted out makes room for more."""
+
 SECRET_CHARS_MIN = 6
 """Shorter values are not blotted out: they would tear holes into every text and protect nothing."""
+SCHEMES = ("bearer", "basic", "apikey", "api-key", "key", "token")
+"""What may stand before the credential in a header."""
+
+BLOT = "[secret]"
+
+Said = bytes | bytearray
+
+_SEPARATORS = re.compile(r"[\s,;]+")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+"""Line ends and terminal commands: the words of a server must not look like further lines of our log."""
 
 QUOTA_SPENT = "insufficient_quota"
 """OpenAI's code, sent with status 429, for an account without credit: waiting does not help."""
@@ -28,17 +45,29 @@ class Faults:
     """Makes the errors of one model."""
 
     def __init__(self, *, secrets: Iterable[str], clock: Clock) -> None:
-        spelled = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1])}
+        spelled = {form for secret in secrets for part in _parts(secret) for form in _spellings(part)}
         # Longest first: one secret may be the beginning of another.
-        self._secrets = sorted((form for form in spelled if len(form) >= SECRET_CHARS_MIN), key=len, reverse=True)
+        self._secrets = sorted(spelled, key=len, reverse=True)
+        self._longest = max(map(len, spelled), default=0)
         self._clock = clock
 
-    def excerpt(self, said: bytes | str) -> str:
+    def excerpt(self, said: Said | str) -> str:
         """The beginning of what a server said, fit for the log."""
-        text = said if isinstance(said, str) else said.decode("utf-8", "replace")
+        cut = said[:EXCERPT_READ_MAX]
+        text = cut if isinstance(cut, str) else cut.decode("utf-8", "replace")
         for secret in self._secrets:
-            text = text.replace(secret, "[secret]")
-        return text[:EXCERPT_CHARS_MAX]
+            text = text.replace(secret, BLOT)
+        if len(text) < EXCERPT_CHARS_MAX + self._longest:  # its end, where we or the network cut it, may be shown
+            text = self._without_half(text)
+        return _CONTROLS.sub(" ", text)[:EXCERPT_CHARS_MAX]
+
+    def _without_half(self, text: str) -> str:
+        """Without the beginning of a secret that the text breaks off in."""
+        for secret in self._secrets:
+            for chars in range(min(len(secret) - 1, len(text)), SECRET_CHARS_MIN - 1, -1):
+                if text.endswith(secret[:chars]):
+                    return text[:-chars] + BLOT
+        return text
 
     def unreachable(self, why: str, *, detail: str = "") -> BackendFailed:
         return BackendFailed(
@@ -50,6 +79,10 @@ class Faults:
 
     def idle(self, detail: str) -> BackendFailed:
         return BackendFailed(detail, code="upstream_idle", retryable=True, internal="timeout")
+
+    def endless(self, detail: str) -> BackendFailed:
+        """It spoke, and for too long: asked again it would do the same."""
+        return BackendFailed(detail, code="upstream_idle", internal="timeout of the whole reply")
 
     def truncated(self, why: str) -> BackendFailed:
         return BackendFailed(
@@ -64,25 +97,25 @@ class Faults:
             f"The model's {what} is over our limit of {most} {unit}. Ask for less at once.", code="upstream_too_long"
         )
 
-    def malformed(self, why: str, said: bytes) -> BackendFailed:
+    def malformed(self, why: str, said: Said) -> BackendFailed:
         """Something broke the reply on its way, or the server wrote it badly: it may go well next time."""
         return BackendFailed(
             "The model server sent a reply that cannot be read. Ask again.",
             code="upstream_malformed",
             retryable=True,
-            internal=f"{why}: {self.excerpt(said)}",
+            internal=f"{self.excerpt(why)}: {self.excerpt(said)}",
         )
 
-    def no_chat(self, why: str, said: bytes) -> BackendFailed:
+    def no_chat(self, why: str, said: Said) -> BackendFailed:
         """What answers there is no chat API at all."""
         return BackendFailed(
             "What the model server sent is not a chat reply. Check that the model's url is that of an "
             "OpenAI-compatible API; it usually ends in /v1.",
             code="upstream_malformed",
-            internal=f"{why}: {self.excerpt(said)}",
+            internal=f"{self.excerpt(why)}: {self.excerpt(said)}",
         )
 
-    def reported(self, error: object, said: bytes) -> BackendFailed:
+    def reported(self, error: object, said: Said) -> BackendFailed:
         """An error object inside a reply of status 200. Its `code` is taken for a status if it looks like one."""
         code = cast("dict[str, object]", error).get("code") if isinstance(error, dict) else None
         if isinstance(code, int) and 400 <= code <= 599:
@@ -94,7 +127,7 @@ class Faults:
             internal=self.excerpt(said),
         )
 
-    def status(self, status: int, retry_after: str, said: bytes) -> BackendFailed:
+    def status(self, status: int, retry_after: str, said: Said) -> BackendFailed:
         """An HTTP status other than success; `retry_after` is that header, "" if it is absent."""
         internal = f"status {status}: {self.excerpt(said)}"
         wait_s = self.retry_after_s(retry_after)
@@ -127,12 +160,33 @@ class Faults:
         except ValueError:
             try:
                 at = parsedate_to_datetime(value)
-            except ValueError:
+            except (ValueError, OverflowError):
                 return None
             if at.tzinfo is None:
                 at = at.replace(tzinfo=UTC)
             seconds = at.timestamp() - self._clock.now()
         return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """A secret, and what of it a server may show by itself: the credential without its scheme, and of Basic what it
+    stands for; the value of each cookie."""
+    words = _SEPARATORS.split(secret)
+    parts = [secret, *(word.partition("=")[2] for word in words)]
+    if len(words) == 2 and words[0].lower() in SCHEMES:
+        parts.append(words[1])
+        try:
+            login = base64.b64decode(words[1], validate=True).decode()
+        except ValueError:
+            login = ""
+        parts += (login, login.partition(":")[2])
+    yield from (part for part in parts if len(part) >= SECRET_CHARS_MIN)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """As it is, and as JSON (with or without `\\/`), HTML and URLs write it."""
+    as_json = json.dumps(secret)[1:-1]
+    yield from (secret, as_json, as_json.replace("/", "\\/"), html.escape(secret), quote(secret, safe=""))
 
 
 def _refusal(status: int) -> str:

@@ -1,6 +1,7 @@
 """A prompt as the request body of OpenAI-compatible chat completions. Bytes out, no I/O."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -19,7 +20,11 @@ OURS = ("model", "messages", "tools", "stream", "stream_options")
 ANSWER_BOUNDS = ("max_completion_tokens", "max_tokens")
 """Names under which servers take the bound of an answer; newer OpenAI models refuse the second."""
 
+SHOWN_CHARS_MAX = 200
+"""So much of arguments that cannot be read is shown to the model that wrote them."""
+
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
 
 class RequestWriter:
@@ -104,9 +109,23 @@ def _write_parts(message: Message, written: list[dict[str, object]]) -> None:
 
 
 def _call(call: ToolCall) -> dict[str, object]:
-    # Servers parse the arguments of earlier calls, and "" is no JSON.
-    function = {"name": call.name, "arguments": call.arguments or "{}"}
+    function = {"name": call.name, "arguments": _arguments(call.arguments)}
     return {"id": call.id, "type": "function", "function": function}
+
+
+def _arguments(text: str) -> str:
+    """The arguments of an earlier call as the text of a JSON object. Servers parse them, and some refuse the whole
+    conversation for one that is none; the result of such a call already tells the model what is wrong with it."""
+    if not text.strip():
+        return "{}"
+    with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+        read = _decode(text)
+        if isinstance(read, str):  # encoded twice: tools take that too
+            text, read = read, _decode(read)
+        if isinstance(read, dict):
+            return text
+    shown = text[:SHOWN_CHARS_MAX].encode("utf-8", "replace").decode()
+    return _encode({"unreadable_arguments": shown}).decode()
 
 
 def _shown(part: Text | Image) -> dict[str, object]:

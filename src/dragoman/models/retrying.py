@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import cast
 
 from dragoman.core.errors import BackendFailed
 from dragoman.core.names import Clock
@@ -20,6 +19,9 @@ PAUSE_S_MAX = 30.0
 
 CONNECT_TOTAL_S = 15.0
 """All that is spent on a server that cannot be reached, its failed attempts and the pauses together."""
+
+REPLY_TOTAL_S = 600.0
+"""The same for whatever else goes wrong: as long as one reply may take that goes well."""
 
 
 def no_end() -> BackendFailed:
@@ -46,6 +48,7 @@ class Retrying:
         sleep: Callable[[float], Awaitable[None]],
         random: Callable[[], float],
         attempts: int = 3,
+        connect_total_s: float = CONNECT_TOTAL_S,
         after_text: bool = False,
     ) -> None:
         """`random` gives numbers from 0 to 1. Raises ValueError if `attempts` is not positive."""
@@ -56,17 +59,18 @@ class Retrying:
         self._sleep = sleep
         self._random = random
         self._attempts = attempts
+        self._connect_total_s = connect_total_s
         self._after_text = after_text
 
     async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
         """See the port."""
-        unreachable_s = 0.0
+        spent_s = unreachable_s = 0.0
         for attempt in range(1, self._attempts + 1):
             shown = False
             began = self._clock.monotonic()
             try:
                 # Models are async generators: closing one closes its connection.
-                asked = cast("AsyncGenerator[ReplyPiece]", self._model.reply(prompt, stream=stream))
+                asked = self._model.reply(prompt, stream=stream)
                 async with aclosing(asked) as pieces:
                     async for piece in pieces:
                         yield piece
@@ -77,10 +81,13 @@ class Retrying:
             except BackendFailed as error:
                 took_s = self._clock.monotonic() - began
                 pause_s = self._pause_s(error, attempt)
+                # The next attempt is expected to take as long as this one.
+                spent_s += took_s + (pause_s or 0.0)
+                if spent_s + took_s > REPLY_TOTAL_S:
+                    pause_s = None
                 if error.code == "upstream_unreachable":
                     unreachable_s += took_s + (pause_s or 0.0)
-                    # The next attempt is expected to take as long as this one.
-                    if unreachable_s + took_s > CONNECT_TOTAL_S:
+                    if unreachable_s + took_s > self._connect_total_s:
                         pause_s = None
                 if pause_s is None or (shown and not self._after_text):
                     raise

@@ -12,6 +12,14 @@ class Counters:
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.recovered = 0
+        self.replies_abandoned = 0
+        """Model replies that were closed before their end, because nobody waited for them any more."""
+        self.replies_unasked = 0
+        """What model servers sent after a reply had ended; thrown away with its connection."""
+        self.repeats_by_key = 0
+        """Requests that were told by their key to be repeats, and began nothing."""
+        self.repeats_in_window = 0
+        """The same without a key: a client library's own retries."""
 
     def replied(self, usage: Usage) -> None:
         self.replies += 1

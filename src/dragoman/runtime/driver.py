@@ -6,22 +6,26 @@ spoken before it is on the tape, and a blocking chat costs two commits. Text is 
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import assert_never, cast
+from functools import partial
+from typing import TypeVar, assert_never
 
 from dragoman.core import events as ev
-from dragoman.core.agents import AgentSpec, Repeat, ToolSpec
-from dragoman.core.errors import DragomanError
-from dragoman.core.messages import ToolCall, Usage
+from dragoman.core.agents import AgentSpec, Repeat
+from dragoman.core.errors import DragomanError, Unavailable
+from dragoman.core.messages import ToolCall
 from dragoman.core.names import Clock
 from dragoman.core.operations import TurnView
 from dragoman.core.transcript import Transcript
 from dragoman.runtime import history, machine
+from dragoman.runtime.attempt import Attempt, Sleep, insist
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.counters import Counters
+from dragoman.runtime.fuses import blow
 from dragoman.runtime.past import Past, newest
 from dragoman.runtime.ports import (
+    LEASE_S,
     CallContext,
     Claim,
     Log,
@@ -39,7 +43,13 @@ from dragoman.runtime.ports import (
 
 logger = logging.getLogger("dragoman.runtime")
 
+R = TypeVar("R")
+
 NO_ANSWER = "The model ended without an answer. Ask again."
+
+
+class NewerVersion(Unavailable):
+    """The run can only be carried on by a newer version of this program."""
 
 
 class Seed:
@@ -52,39 +62,6 @@ class Seed:
         self.seq = seq
         self.fresh = fresh
         """The conversation began with this turn: there is no history to read."""
-
-
-class _Attempt:
-    """One try at one run: its claim, the folded state, and facts that wait to be committed."""
-
-    def __init__(self, claim: Claim, log: Log, clock: Clock) -> None:
-        self.claim = claim
-        self.state = machine.RunState()
-        self.received = ev.TurnReceived(())
-        self.agent = AgentSpec("", "")
-        self.tools: tuple[ToolSpec, ...] = ()
-        self.seq = 0
-        """Place of the TurnReceived."""
-        self.seen = 0
-        """An entry of this run that is known to be on the tape."""
-        self.past: tuple[TurnView, ...] = ()
-        self.past_weights: tuple[int, ...] = ()
-        self.model_name = ""
-        self.pending: list[ev.Event] = []
-        self._log = log
-        self._clock = clock
-
-    def note(self, event: ev.Event) -> None:
-        self.state.add(event, at=self._clock.now())
-        self.pending.append(event)
-
-    async def commit(self) -> None:
-        events, self.pending = self.pending, []
-        self.seen = last = await self._log.append(self.claim, events)
-        for offset, event in enumerate(reversed(events)):
-            if isinstance(event, ev.ReplyStarted):
-                self.state.reply_seq = last - offset
-                break
 
 
 class Driver:
@@ -101,6 +78,8 @@ class Driver:
         budget: Budget,
         clock: Clock,
         counters: Counters,
+        lease_s: float = LEASE_S,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._log = log
         self._models = models
@@ -110,13 +89,17 @@ class Driver:
         self._budget = budget
         self._clock = clock
         self._counters = counters
+        self._confirm_after_s = lease_s / 3
+        """Intents that took longer than this to commit may be those of a process that was stopped meanwhile, and whose
+        run another one has taken up: it looks again before it has any effect."""
+        self._sleep = sleep
         self._past = Past()
 
     async def drive(self, claim: Claim, seed: Seed | None = None) -> Claim | None:
         """Carry a claimed run to its end; the claim of the run that waited behind it, if any.
 
-        Raises StaleClaim when the run was taken from us, and errors of the store; the run then stays unfinished and
-        recovery takes it up.
+        Raises StaleClaim when the run was taken from us, NewerVersion, and errors of the store; the run then stays
+        unfinished and recovery takes it up.
         """
         attempt = await self._open(claim, seed)
         while True:
@@ -142,21 +125,35 @@ class Driver:
                 case _:
                     assert_never(step)
 
-    async def end(self, claim: Claim, ending: Callable[[Usage], ev.RunEnd]) -> Claim | None:
+    async def end(self, claim: Claim, ending: Callable[[machine.RunState], ev.RunEnd]) -> Claim | None:
         """End a run whose driving broke off; what it had said so far stays on the tape. The claim of the run behind it.
 
         Raises StaleClaim, also when the run has ended already or was deleted, and errors of the store. `ending` makes
-        the end from what the run has used.
+        the end from what the run has come to.
         """
-        state = machine.RunState()
-        for entry in await self._log.read_run(claim):
-            state.add(entry.event, at=entry.at, seq=entry.seq)
-        if state.received is None or state.end is not None:
-            raise StaleClaim
-        return await self._finish(claim, (ending(state.usage),), weight=state.weight)
+        written = 0
+        while True:
+            state, last = machine.RunState(), claim.seq
+            for entry in await self._insist(claim, lambda: self._log.read_run(claim)):
+                state.add(entry.event, at=entry.at, seq=entry.seq)
+                last = last if isinstance(entry.event, ev.ASKS) else entry.seq
+            if state.received is None or state.end is not None or state.epoch != claim.epoch or last == written:
+                raise StaleClaim
+            written, event = last, ending(state)
+            try:
+                following = await self._insist(
+                    claim, partial(self._log.finish, claim, (event,), after=last, weight=state.weight)
+                )
+            except StaleClaim:
+                continue  # a write that was cut off was still on its way when we read; else we read the same again
+            self._count(event)
+            return following
 
-    async def _open(self, claim: Claim, seed: Seed | None) -> _Attempt:
-        attempt = _Attempt(claim, self._log, self._clock)
+    async def _insist(self, claim: Claim, work: Callable[[], Awaitable[R]]) -> R:
+        return await insist(work, run=claim.run, sleep=self._sleep)
+
+    async def _open(self, claim: Claim, seed: Seed | None) -> Attempt:
+        attempt = Attempt(claim, self._log, self._clock, self._sleep)
         seq = 0
         if seed is not None:
             now = self._clock.now()
@@ -164,11 +161,13 @@ class Driver:
             attempt.state.add(ev.RunClaimed(claim.epoch), at=now)
             seq = seed.seq
         else:
-            for entry in await self._log.read_run(claim):
+            for entry in await attempt.insist(lambda: self._log.read_run(claim)):
                 attempt.state.add(entry.event, at=entry.at, seq=entry.seq)
                 seq = seq or entry.seq
         if attempt.state.received is None:
             raise StaleClaim  # deleted with its conversation
+        if attempt.state.unread:
+            raise NewerVersion("A newer version of the server began this run; it is left to one of those.")
         attempt.received = attempt.state.received
         attempt.agent = self._agents.get(attempt.received.agent) or self._agents[self._default_agent]
         attempt.tools = self._tools.specs(attempt.agent.tools)
@@ -176,12 +175,12 @@ class Driver:
             # The caller's own tool comes before ours of that name: a call can only mean one of them.
             names = {tool.name for tool in theirs}
             attempt.tools = (*(tool for tool in attempt.tools if tool.name not in names), *theirs)
-        attempt.seq = attempt.seen = seq
+        attempt.seq = seq
         if seed is None or not seed.fresh:
             await self._remember(attempt)
         return attempt
 
-    async def _remember(self, attempt: _Attempt) -> None:
+    async def _remember(self, attempt: Attempt) -> None:
         """Find the earlier turns: in memory if we served the last of them ourselves, else on the tape."""
         chars_max = attempt.agent.history_tokens * history.CHARS_PER_TOKEN
         tape = attempt.claim.tape
@@ -189,17 +188,20 @@ class Driver:
         if known is not None:
             attempt.past, attempt.past_weights = newest(*known, chars_max=chars_max)
             return
-        entries = await self._log.history(tape, before=attempt.seq, chars_max=chars_max)
+        entries = await attempt.insist(lambda: self._log.history(tape, before=attempt.seq, chars_max=chars_max))
         attempt.past = Transcript(entries).turns()
         attempt.past_weights = tuple(map(machine.turn_weight, attempt.past))
 
-    async def _keep(self, attempt: _Attempt, end: ev.Event) -> None:
+    async def _keep(self, attempt: Attempt, end: ev.Event) -> None:
         """Remember the conversation for its next turn, if this one is the last on its tape and ended as most do."""
         tape, state = attempt.claim.tape, attempt.state
         self._past.forget(tape)
         if not isinstance(end, ev.RunCompleted):
             return
-        entries = await self._log.read(tape, after=attempt.seen)
+        try:
+            entries = await self._log.read(tape, after=attempt.last)
+        except Unavailable:
+            return  # the next turn reads the tape
         if not entries or entries[-1].run != attempt.claim.run or entries[-1].event != end:
             return  # somebody has asked already: that turn reads the tape
         asked = attempt.received.messages
@@ -210,7 +212,7 @@ class Driver:
         # The turn that passes the measure is the last one kept: if none does, there are no more.
         self._past.keep(tape, entries[-1].seq, turns, weights, whole=sum(weights) <= chars_max)
 
-    def _rules(self, attempt: _Attempt) -> Mapping[str, Repeat]:
+    def _rules(self, attempt: Attempt) -> Mapping[str, Repeat]:
         """Of calls that a dead attempt began, whether or not the agent still holds those tools."""
         state = attempt.state
         if not state.interrupted_calls:
@@ -218,24 +220,23 @@ class Driver:
         names = {call.name for call in state.open_calls.values() if call.id in state.interrupted_calls}
         return {name: spec.repeat for name in names if (spec := self._tools.spec(name)) is not None}
 
-    async def _end(self, attempt: _Attempt, event: ev.Event) -> Claim | None:
-        facts = (*attempt.pending, event)
-        attempt.pending = []
-        following = await self._finish(attempt.claim, facts, weight=attempt.state.weight)
+    async def _end(self, attempt: Attempt, event: ev.Event) -> Claim | None:
+        following = await attempt.finish(event)
+        self._count(event)
+        if isinstance(event, ev.RunNeedsClient):
+            blow("clientaction.emitted")
         if following is None:
             await self._keep(attempt, event)
         return following
 
-    async def _finish(self, claim: Claim, events: Sequence[ev.Event], *, weight: int) -> Claim | None:
-        following = await self._log.finish(claim, events, weight=weight)
+    def _count(self, end: ev.Event) -> None:
         self._counters.runs += 1
-        if isinstance(events[-1], ev.RunFailed):
+        if isinstance(end, ev.RunFailed):
             self._counters.errors += 1
-        return following
 
     # -- a reply ---------------------------------------------------------------------------------------------------
 
-    async def _ask(self, attempt: _Attempt, number: int) -> ev.RunFailed | None:
+    async def _ask(self, attempt: Attempt, number: int) -> ev.RunFailed | None:
         """One model call, put on the tape. The run's end if it failed for good: what was said so far stays."""
         received, agent = attempt.received, attempt.agent
         model, model_name = self._models.choose(received.model or agent.model)
@@ -252,9 +253,8 @@ class Driver:
         )
         attempt.model_name = model_name
         attempt.note(ev.ReplyStarted(agent.name, model_name))
-        # Models are async generators: closing one closes its connection, which is how cancel reaches the socket.
-        pieces = cast("AsyncGenerator[ReplyPiece]", model.reply(prompt, stream=received.deltas))
-        async with aclosing(pieces):
+        pieces = model.reply(prompt, stream=received.deltas)
+        async with aclosing(pieces):  # closes its connection too, which is how a cancel reaches the socket
             while True:
                 try:  # around the model alone: what the store raises means something else
                     piece = await anext(pieces)
@@ -266,7 +266,7 @@ class Driver:
                 if await self._take(attempt, piece):
                     return None
 
-    async def _take(self, attempt: _Attempt, piece: ReplyPiece) -> bool:
+    async def _take(self, attempt: Attempt, piece: ReplyPiece) -> bool:
         """Put a piece on the tape; True when it was the last."""
         match piece:
             case TextPiece(text=text):
@@ -286,7 +286,7 @@ class Driver:
                 assert_never(piece)
         return False
 
-    async def _retract(self, attempt: _Attempt) -> None:
+    async def _retract(self, attempt: Attempt) -> None:
         if attempt.state.reply_seq is not None:  # else nothing of it was shown
             attempt.note(ev.AttemptReset(attempt.state.reply_seq))
             attempt.note(ev.ReplyStarted(attempt.agent.name, attempt.model_name))
@@ -294,10 +294,14 @@ class Driver:
 
     # -- tools -----------------------------------------------------------------------------------------------------
 
-    async def _run_tools(self, attempt: _Attempt, calls: Sequence[ToolCall]) -> None:
+    async def _run_tools(self, attempt: Attempt, calls: Sequence[ToolCall]) -> None:
         for call in calls:
             attempt.note(ev.ToolStarted(call))
+        began = self._clock.monotonic()
         await attempt.commit()  # the intents, before any effect
+        blow("tool.intent_committed")
+        if self._clock.monotonic() - began > self._confirm_after_s:
+            await attempt.confirm()
         if len(calls) == 1:
             await self._run_tool(attempt, calls[0])
             return
@@ -309,15 +313,17 @@ class Driver:
             # Tools never raise; the store can, and says the same to all of them.
             raise errors.exceptions[0] from None
 
-    async def _run_tool(self, attempt: _Attempt, call: ToolCall) -> None:
+    async def _run_tool(self, attempt: Attempt, call: ToolCall) -> None:
         began = self._clock.monotonic()
         outcome = await self._outcome(attempt, call)
+        blow("tool.effect_done")
         took_ms = round((self._clock.monotonic() - began) * 1000)
         self._counters.tool_calls += 1
         attempt.note(ev.ToolReturned(call.id, outcome.content, outcome.is_error, took_ms, outcome.code))
         await attempt.commit()
+        blow("tool.result_committed")
 
-    async def _outcome(self, attempt: _Attempt, call: ToolCall) -> ToolOutcome:
+    async def _outcome(self, attempt: Attempt, call: ToolCall) -> ToolOutcome:
         """A tool that this agent does not hold is not run, whoever talked the model into calling it."""
         if self._tools.spec(call.name) is not None and all(tool.name != call.name for tool in attempt.tools):
             return ToolOutcome(f"There is no tool {call.name}.", True, "unknown_tool")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import get_args
 
 from dragoman.core import events as ev
-from dragoman.core.errors import BadRequest, Conflict, FieldFault, LimitReached, NotFound
-from dragoman.core.events import Event, RunEnd, dump_event
+from dragoman.core.errors import BadRequest, Conflict, FieldFault, KeyReused, LimitReached, NotFound
+from dragoman.core.events import ASKS, Event, RunEnd, dump_event
 from dragoman.core.names import ConversationId, ProjectId
 from dragoman.runtime.machine import weight_of
 from dragoman.runtime.ports import Claim, StaleClaim
@@ -54,6 +54,12 @@ def check_finished(events: Sequence[Event]) -> None:
     check_appended(events[:-1])
 
 
+def check_asked(event: Event) -> None:
+    """Raises ValueError unless the event is of a kind that others than the run's owner write."""
+    if not isinstance(event, ASKS):
+        raise ValueError(f"{type(event).__name__} is written by the owner of a run")
+
+
 # -- refusals ------------------------------------------------------------------------------------------------------
 
 
@@ -76,6 +82,10 @@ def run_taken() -> Conflict:
     return Conflict("There is a run of that id already.")
 
 
+def key_reused() -> KeyReused:
+    return KeyReused("The key of this request came with another request before; use a new one for each.")
+
+
 def project_taken(project: ProjectId) -> Conflict:
     return Conflict(f"There is a project {project} already.")
 
@@ -86,6 +96,10 @@ def no_project(project: ProjectId) -> NotFound:
 
 def stale(claim: Claim) -> StaleClaim:
     return StaleClaim(f"run {claim.run} has ended, is gone, or is no longer claimed under epoch {claim.epoch}")
+
+
+def stale_after(claim: Claim, after: int) -> StaleClaim:
+    return StaleClaim(f"run {claim.run}: {after} is not the last entry that epoch {claim.epoch} wrote")
 
 
 # -- what lists show -----------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@
                     └──── ResetReply ◄────┘ reply is void              ▼                 │ are left
                                                                   End(completed)     End(needs_client)
 
-A limit that is reached, at any place, gives End(failed). A call that was started by an attempt that died is run again
+A limit that is reached, at any place, gives End(failed); so does a third attempt that died at work, and a wish to
+cancel gives End(cancelled). A call that was started by an attempt that died is run again
 if its tool may be (`Repeat`), and settled as `outcome_unknown` if not.
 """
 
@@ -33,6 +34,29 @@ PAUSES_FORGIVEN = 3
 """Times a run may wait for its next attempt without its wall time running on: a server that was down overnight must not
 fail what it finds. Not more, so that a run that kills its process at each attempt comes to an end."""
 
+TRIES_MAX = 3
+"""Attempts that may die over a run. One counts once the model spoke or a tool was begun: a server that is only
+restarted again and again spoils nothing (promise G8)."""
+CLAIMS_MAX = 30
+"""Attempts of any kind, so that a run that kills its process before it has said anything comes to an end too."""
+RETRIES_EXHAUSTED = "The server stopped each time it worked on this answer, so it was not tried again."
+
+_WORK = (ev.TextAdded, ev.ThinkingAdded, ev.ReplyFinished, ev.ToolStarted)
+"""What shows that an attempt got somewhere."""
+_Noted = (
+    ev.HandedOver
+    | ev.CancelAsked
+    | ev.Unread
+    | ev.ConversationCreated
+    | ev.MessagesImported
+    | ev.TextAdded
+    | ev.ThinkingAdded
+    | ev.ApprovalRequested
+    | ev.ApprovalDecided
+    | ev.ClientToolRequested
+    | ev.TitleGiven
+)
+
 
 class RunState:
     """The fold of one run's events, as far as they have come. Feed it in order."""
@@ -41,6 +65,13 @@ class RunState:
         self.received: ev.TurnReceived | None = None
         self.epoch = 0
         self.claimed_at: float | None = None
+        self.tries = 0
+        """Attempts that died at work."""
+        self.cancelled_by: str | None = None
+        """Who asked to stop the run."""
+        self.unread = False
+        """It has events of a newer version: what is due next cannot be told."""
+        self._at_work = False
         self.undriven_s = 0.0
         """Between the last entry of an attempt that died and the claim of the next, when nobody was at work."""
         self.last_at = 0.0
@@ -65,6 +96,7 @@ class RunState:
 
     def add(self, event: ev.Event, *, at: float, seq: int | None = None) -> None:
         """Fold one event; `seq` is None while it waits to be committed."""
+        self._at_work = self._at_work or isinstance(event, _WORK)
         match event:
             case ev.TurnReceived():
                 self._received(event)
@@ -83,8 +115,18 @@ class RunState:
                 self.replying, self.reply_seq = False, None
             case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunNeedsClient():
                 self.end = event
+            case _:
+                self._noted(event)
+        self.last_at = at
+
+    def _noted(self, event: _Noted) -> None:
+        match event:
             case ev.HandedOver(to_agent=to_agent):
                 self.agent = to_agent
+            case ev.CancelAsked(by=by):
+                self.cancelled_by = by
+            case ev.Unread():
+                self.unread = True
             case (
                 ev.ConversationCreated()
                 | ev.MessagesImported()
@@ -98,7 +140,6 @@ class RunState:
                 pass
             case _:
                 assert_never(event)
-        self.last_at = at
 
     def _received(self, event: ev.TurnReceived) -> None:
         self.received = event
@@ -108,6 +149,8 @@ class RunState:
 
     def _claimed(self, epoch: int, at: float) -> None:
         self.epoch = epoch
+        self.tries += self._at_work
+        self._at_work = False
         if self.claimed_at is None:
             self.claimed_at = at
         elif epoch <= PAUSES_FORGIVEN + 1:
@@ -205,6 +248,10 @@ def next_step(state: RunState, budget: Budget, rules: Mapping[str, Repeat], *, n
     harmless to call, since calling it only yields an error."""
     if state.end is not None or state.received is None:
         return Ended()
+    if state.cancelled_by is not None:
+        return End(ev.RunCancelled(state.cancelled_by, state.usage))
+    if state.tries >= TRIES_MAX or state.epoch > CLAIMS_MAX:
+        return End(ev.RunFailed("retries_exhausted", RETRIES_EXHAUSTED, state.usage))
     if state.replying:
         return ResetReply(state.reply_seq or 0)
     if state.open_calls:

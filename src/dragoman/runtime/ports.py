@@ -3,7 +3,7 @@
 Adapters do not inherit from these; they fit. Ports raise only errors of the tree in `core.errors`, and `StaleClaim`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -12,7 +12,7 @@ from dragoman.core.agents import ToolSpec
 from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported, TurnReceived
 from dragoman.core.messages import Message, ToolCall, Usage
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
-from dragoman.core.operations import ConversationInfo, ConversationPage, RunView
+from dragoman.core.operations import ConversationInfo, ConversationPage, Mark, RunView
 
 # -- the tape --------------------------------------------------------------------------------------------------------
 
@@ -25,13 +25,25 @@ class StaleClaim(Exception):
 
 
 class Claim(Struct, frozen=True, gc=False):
-    """The right to write a run's events. Fenced: every write carries `epoch` (design decision 4)."""
+    """The right to write a run's events. Fenced: every write carries `epoch` (design decision 4).
+
+    It comes with a lease of `LEASE_S` on the store's clock, to be extended with `Log.renew`; a claim whose lease ran
+    out is good until somebody takes the run over.
+    """
 
     project: ProjectId
     conversation: ConversationId
     tape: Tape
     run: RunId
     epoch: int
+    seq: int
+    """Place of the RunClaimed that tells of it."""
+
+
+LEASE_S = 15.0
+"""How long a claim keeps its run from being taken over, counted from when it was given or last renewed."""
+KEY_KEPT_S = 24 * 3600.0
+"""How long a `Mark.key` is known."""
 
 
 class NewTurn(Struct, frozen=True, gc=False):
@@ -45,58 +57,118 @@ class NewTurn(Struct, frozen=True, gc=False):
     must_exist: bool = False
     queue_max: int = 8
     """Turns that may wait on one conversation besides the live one."""
+    mark: Mark = Mark()
+    """`received.fingerprint` is its fingerprint."""
 
 
 class Accepted(Struct, frozen=True, gc=False):
-    """`claim` is set if the run may start now; None = it waits until those before it have ended."""
+    """`claim` is set if the run may start now; None = it waits until those before it have ended.
 
+    `replayed`: nothing was written; this is the turn that the mark's request began the first time, of which
+    `conversation` and `run` may be other ones than asked for, and there is no claim.
+    """
+
+    conversation: ConversationId
     tape: Tape
     run: RunId
     seq: int
     """Place of the TurnReceived."""
     created: bool
     claim: Claim | None
+    replayed: bool = False
 
 
 class Log(Protocol):
     """The tapes. Append-only; per tape `seq` counts 1..n without a gap and entries never change.
 
     A call that returned survives a crash of the process and of the machine (a memory log: of neither, and says so).
-    A call that raised wrote nothing. `at` of entries comes from the store's clock. Safe to call from one event loop by
-    any number of tasks.
+    A call that raised an error of the tree or StaleClaim wrote nothing, with one exception: after Unavailable it may be
+    that all of it was written and only the word of it was lost. So `append` and `finish` say what they build on, and
+    can be called again with the same arguments: what is there already is not written twice. A key does it for `accept`.
+
+    `at` of entries comes from the store's clock, and so do leases. Safe to call from one event loop by any number of
+    tasks, and by any number of processes if the engine is one for replicas.
     """
 
     async def accept(self, turn: NewTurn) -> Accepted:
         """In one transaction: the conversation (made if absent), the run, ConversationCreated?, TurnReceived and, if no
         other run of the conversation is live or waiting, RunClaimed{epoch: 1}.
 
-        Raises NotFound if `must_exist` and it does not; LimitReached("queue_per_conversation") if `queue_max` wait.
+        Before that, a request that was accepted already is recognised by `turn.mark` (within the project): by its key
+        if it has one, else, if `window_s` > 0, by its fingerprint among the turns of the last `window_s` seconds. Its
+        first turn is returned, `replayed`. A turn that is gone with its conversation, or a key older than KEY_KEPT_S,
+        is not remembered.
+
+        Raises NotFound if `must_exist` and it does not; LimitReached("queue_per_conversation") if `queue_max` wait;
+        KeyReused if the key came with another fingerprint; Conflict if there is a run of that id already.
         """
         ...
 
-    async def append(self, claim: Claim, events: Sequence[Event]) -> int:
-        """Append all or nothing; the seq of the last one. Raises StaleClaim."""
+    async def append(self, claim: Claim, events: Sequence[Event], *, after: int) -> int:
+        """Append all or nothing; the seq of the last one. Raises StaleClaim.
+
+        `after`: the seq of the last entry that this claim wrote, `claim.seq` if none. If these very events stand
+        already behind it, nothing is written and the seq of the last of them is returned. No events: only the claim is
+        checked, and `after` is returned.
+        """
         ...
 
-    async def finish(self, claim: Claim, events: Sequence[Event], *, weight: int) -> Claim | None:
+    async def finish(self, claim: Claim, events: Sequence[Event], *, after: int, weight: int) -> Claim | None:
         """Append `events`, the last of which is the run's end, free the conversation, and claim the next waiting run of
         it (RunClaimed), all in one transaction. That claim is returned; None if nobody waits. Raises StaleClaim.
 
-        `weight`: characters of the turn's messages, for `history`.
+        `after` as for `append`: if the run ended with these very events, nothing is written, and the claim that came of
+        it is returned if it is still ours. `weight`: characters of the turn's messages, for `history`.
+        """
+        ...
+
+    async def renew(self, claims: Sequence[Claim]) -> frozenset[RunId]:
+        """Extend the leases of those claims that are still good; the runs of those that are not: they were taken over,
+        have ended, or are gone."""
+        ...
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Give up leases, so that the runs can be taken over at once. Claims that are not good any more are let go."""
+        ...
+
+    async def take_lost(self, *, limit: int) -> Sequence[Claim]:
+        """Take over runs that are claimed, have not ended and whose lease is not live, oldest first, at most `limit`:
+        for each epoch + 1 and RunClaimed; old owners are stale from now on. No run is taken by two processes.
+
+        An engine with one writing process counts no lease as live that was given before it was opened.
         """
         ...
 
     async def reclaim(self, run: RunId) -> Claim | None:
-        """Take an unfinished, claimed run over: epoch + 1, RunClaimed appended; its old owner is stale from now on.
-        None if the run has ended, waits, or is unknown."""
+        """The same for one run, also if its lease is live and ours. None if the run has ended, waits, is unknown, or is
+        another process's."""
         ...
 
     async def unfinished(self) -> Sequence[RunView]:
-        """Runs that are claimed and have not ended, oldest first: what recovery takes over."""
+        """Runs that are claimed and have not ended, oldest first."""
         ...
 
     async def end_waiting(self, run: RunId, end: Event) -> bool:
         """End a run that is still waiting in its conversation's queue. False if it is not waiting (any more)."""
+        ...
+
+    async def ask(self, run: RunId, event: Event) -> bool:
+        """Append an event of `events.ASKS` to a run that is claimed, whoever owns it, and ring that owner's bell.
+        False, and nothing written, if the run waits, has ended, or is unknown."""
+        ...
+
+    async def asked(self, claims: Sequence[Claim]) -> frozenset[RunId]:
+        """Those runs to which something was asked since they were claimed."""
+        ...
+
+    async def bell(self) -> None:
+        """Return when a run of this process may have been asked something, or a lease may have been released. May
+        return early, returns after a second at the latest if another process could have rung; carries no data."""
+        ...
+
+    async def prune(self, *, ended_before: float, limit: int) -> int:
+        """Delete the deltas of runs that ended before that time (Unix seconds), of at most `limit` runs, and forget
+        keys older than KEY_KEPT_S; how many runs. They are marked `RunView.pruned`."""
         ...
 
     async def read(self, tape: Tape, *, after: int, limit: int = 1000) -> Sequence[Entry]:
@@ -150,9 +222,20 @@ class Runs(Protocol):
         """Newest first."""
         ...
 
+    async def keep_answer(self, project: ProjectId, key: str, answer: bytes) -> None:
+        """Keep the answer that was given to the request of a `Mark.key`, for its repeats. Nothing if the key is unknown
+        or has an answer."""
+        ...
+
+    async def answer_kept(self, project: ProjectId, key: str) -> bytes | None: ...
+
 
 class Store(Log, Conversations, Runs, Protocol):
     """One engine that keeps it all: what `stores.*` offer and the contract tests test."""
+
+    async def probe(self) -> None:
+        """Return if a turn could be committed now. Raises Unavailable, whose code and detail say why not."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -205,7 +288,7 @@ ReplyPiece = TextPiece | ThinkingPiece | Retracted | ReplyDone
 class Model(Protocol):
     """An LLM, or something that stands in for one."""
 
-    def reply(self, prompt: Prompt, *, stream: bool) -> AsyncIterator[ReplyPiece]:
+    def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
         """Ask once. Pieces come as they arrive, neighbouring text of one network read merged; ReplyDone comes last:
         without it there was no reply. Raises BackendFailed, also in mid-stream. Closing the iterator closes the
         connection at once. `stream=False` asks for the whole at once and yields only ReplyDone.

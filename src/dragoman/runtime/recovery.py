@@ -1,67 +1,60 @@
-"""Recovery: take up runs that nobody drives. At start these are the runs a dead process left behind.
+"""Recovery: take up runs whose lease ran out, whoever had it. At start these are the runs a dead process left behind.
 
-Later sweeps find runs that were put down because the store could not be written. A run is taken up only if two sweeps
-in a row see it undriven: between the commit that accepts a run and the call that drives it, it looks like a lost one.
+Later sweeps find those of other processes that died, or gave their runs back, and those that were put down because the
+store could not be written. Each is taken by one process only (`Log.take_lost`).
 """
 
 import asyncio
 import logging
 
-from dragoman.core.names import RunId
+from dragoman.core.errors import Unavailable
 from dragoman.runtime.counters import Counters
+from dragoman.runtime.fuses import blow
 from dragoman.runtime.ports import Store
 from dragoman.runtime.runs import Runs
 
 logger = logging.getLogger("dragoman.runtime")
 
-SWEEP_EVERY_S = 5.0
+SWEEP_EVERY_S = 2.0
 AT_ONCE = 100
 """Runs taken up together, so that the store can commit their claims together."""
 
 
 class Recovery:
-    """For a store with one writing process: an unfinished run that this process does not drive is driven by nobody."""
-
     def __init__(self, store: Store, runs: Runs, counters: Counters, *, sweep_every_s: float = SWEEP_EVERY_S) -> None:
         self._store = store
         self._runs = runs
         self._counters = counters
         self._sweep_every_s = sweep_every_s
-        self._suspects: set[RunId] = set()
 
-    async def at_start(self) -> int:
-        """Take up every unfinished run; how many there were. Called before the first request is let in."""
-        views = await self._store.unfinished()
-        for first in range(0, len(views), AT_ONCE):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for view in views[first : first + AT_ONCE]:
-                        group.create_task(self._take_up(view.id))
-            except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None  # the store's; it says the same to all of them
-        return len(views)
-
-    async def sweep(self) -> None:
-        undriven = {view.id for view in await self._store.unfinished() if not self._runs.drives(view.id)}
-        for run in undriven & self._suspects:
-            await self._take_up(run)
-        self._suspects = undriven - self._suspects
+    async def sweep(self) -> int:
+        """Take up every run that is nobody's; how many."""
+        taken = 0
+        while not self._runs.closing:
+            claims = await self._store.take_lost(limit=AT_ONCE)
+            blow("reaper.mid")
+            for claim in claims:
+                logger.info("run %s: taken up again (epoch %d)", claim.run, claim.epoch)
+                self._counters.recovered += 1
+                self._runs.drive(claim)
+            taken += len(claims)
+            if len(claims) < AT_ONCE:
+                break
+        return taken
 
     async def keep_sweeping(self) -> None:
-        """Until cancelled."""
+        """Until cancelled: now and then, and when somebody rings."""
         while True:
-            await asyncio.sleep(self._sweep_every_s)
+            try:
+                async with asyncio.timeout(self._sweep_every_s):
+                    await self._store.bell()
+            except TimeoutError:
+                pass
+            except Unavailable:
+                await asyncio.sleep(self._sweep_every_s)
             try:
                 await self.sweep()
+            except Unavailable as error:
+                logger.warning("no runs could be taken up: %s", error)
             except Exception:
                 logger.exception("a recovery sweep failed; the next one is in %g s", self._sweep_every_s)
-
-    async def _take_up(self, run: RunId) -> None:
-        if self._runs.drives(run):
-            return
-        claim = await self._store.reclaim(run)
-        if claim is None:
-            return
-        logger.info("run %s: taken up again (epoch %d)", run, claim.epoch)
-        self._counters.recovered += 1
-        self._runs.drive(claim)

@@ -6,26 +6,38 @@ Every reader, also the one that only waits for the end, reads the tape from a cu
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from dragoman.core import events as ev
-from dragoman.core.errors import Conflict, NotFound, Unavailable
-from dragoman.core.events import Entry
-from dragoman.core.messages import ToolCall, Usage
+from dragoman.core.errors import BadRequest, Expired, NotFound, Unavailable
 from dragoman.core.names import ConversationId, Principal, ProjectId, RunId
-from dragoman.core.operations import CancelRun, Outcome, RunView, Started, StartTurn, Timeline
-from dragoman.runtime.driver import Driver, Seed
+from dragoman.core.operations import (
+    CancelRun,
+    Following,
+    FollowRun,
+    Mark,
+    Outcome,
+    RunView,
+    Started,
+    StartTurn,
+    Timeline,
+)
+from dragoman.runtime.driver import Driver, NewerVersion, Seed
+from dragoman.runtime.machine import RunState
 from dragoman.runtime.ports import Claim, NewTurn, StaleClaim, Store
+from dragoman.runtime.readers import OPEN, Line, OutcomeFold, Reader
 
 logger = logging.getLogger("dragoman.runtime")
 
 INTERNAL_ERROR = "The assistant failed for a reason that lies with the server; its log has the details."
-STOPPING = "The server is stopping; the answer is finished after its next start."
-NOT_STOPPED = "The run could not be stopped, for its end could not be written; try again in a moment."
 
-OPEN = ("queued", "running")
-"""`RunView.status` of runs that have not ended."""
+CANCEL_ANSWER_S = 0.15
+"""How long an answer to a cancel waits for the run's end. The wish is committed by then, and what is left takes its
+time: a tool that must be stopped, another process that must be told (promise G11: answered within 0.2 s)."""
+CANCEL_LOOK_S = 0.025
+LET_GO_S = 0.2
+NO_MARK = Mark()
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Starts a task in the task group that owns runs: the lifespan's."""
@@ -38,14 +50,20 @@ or cannot be brought there. Raises nothing but for cancellation."""
 class _Live:
     """A run this process drives, and who asked to stop it."""
 
-    __slots__ = ("cancelled_by", "claim", "driving", "task")
+    __slots__ = ("cancelled_by", "claim", "driving", "lost", "task")
 
-    def __init__(self, claim: Claim, *, cancelled_by: str | None = None) -> None:
+    def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self.cancelled_by = cancelled_by
+        self.cancelled_by: str | None = None
+        self.lost = False
+        """It is no longer ours: stop, and write nothing."""
         self.driving = False
         """Its steps are being carried out, and a cancel may cut in. Before, it is enough to say so; after, too late."""
         self.task: asyncio.Task[None]
+
+    def cut(self) -> None:
+        if self.driving:
+            self.task.cancel()
 
 
 class Runs:
@@ -66,22 +84,34 @@ class Runs:
         self._queue_max = queue_max
         self._changed = changed
         self._live: dict[RunId, _Live] = {}
-        self._line = _Line()
+        self._line = Line()
+        self._closing = False
 
     @property
     def live(self) -> int:
         return len(self._live)
 
-    def drives(self, run: RunId) -> bool:
-        return run in self._live
+    @property
+    def closing(self) -> bool:
+        """Nothing that another process may do is taken up any more."""
+        return self._closing
+
+    def close(self) -> None:
+        self._closing = True
+
+    def claims(self) -> tuple[Claim, ...]:
+        return tuple(live.claim for live in self._live.values())
 
     async def settled(self) -> None:
         """Return when no run is live, nor one that began meanwhile."""
         while self._live:
             await asyncio.wait([live.task for live in self._live.values()])
 
-    async def start(self, principal: Principal, turn: StartTurn) -> Started:
-        """Accept a turn; once this returns it is committed. Raises NotFound, LimitReached (queue full), Unavailable."""
+    async def start(self, principal: Principal, turn: StartTurn, mark: Mark = NO_MARK) -> Started:
+        """Accept a turn; once this returns it is committed. A repeat, told by its mark, gets the first one's `Started`.
+
+        Raises NotFound, LimitReached (queue full), KeyReused, Unavailable.
+        """
         run = self._new_id()
         received = ev.TurnReceived(
             turn.messages,
@@ -92,16 +122,34 @@ class Runs:
             deltas=turn.deltas,
             origin=turn.origin,
             credential_id=principal.credential_id,
+            fingerprint=mark.fingerprint,
         )
         created = ev.ConversationCreated(
             principal.project, turn.conversation, origin=turn.origin, owner=principal.credential_id
         )
         accepted = await self._store.accept(
-            NewTurn(principal.project, turn.conversation, run, received, created, turn.must_exist, self._queue_max)
+            NewTurn(
+                principal.project,
+                turn.conversation,
+                run,
+                received,
+                created,
+                must_exist=turn.must_exist,
+                queue_max=self._queue_max,
+                mark=mark,
+            )
         )
         if accepted.claim is not None:
             self.drive(accepted.claim, Seed(received, seq=accepted.seq, fresh=accepted.created))
-        return Started(turn.conversation, accepted.tape, run, accepted.seq, accepted.created, turn.ephemeral)
+        return Started(
+            accepted.conversation,
+            accepted.tape,
+            accepted.run,
+            accepted.seq,
+            accepted.created,
+            turn.ephemeral,
+            accepted.replayed,
+        )
 
     def drive(self, claim: Claim, seed: Seed | None = None) -> None:
         """Begin to drive a claimed run, in a task of its own. A claim that became stale on its way here is let go."""
@@ -130,9 +178,13 @@ class Runs:
         following: Claim | None = None
         try:
             following = await self._drive(live, seed)
+        except NewerVersion as error:
+            # It keeps its lease, so that it is not tried again at once.
+            logger.warning("run %s: left alone: %s", claim.run, error)
         except Unavailable as error:
             # The store could not take what happened. Nothing was spoken; recovery will claim the run again.
             logger.error("run %s: put down, to be taken up again: %s", claim.run, error)
+            await self._give_up((claim,))
         except Exception:
             logger.exception("run %s: could not even be ended", claim.run)
         if following is not None:
@@ -149,6 +201,11 @@ class Runs:
                 live.driving = True
                 return await self._driver.drive(claim, seed)
         except asyncio.CancelledError:
+            if live.lost:
+                live.task.uncancel()
+                logger.info("run %s: taken over by another process (epoch %d)", claim.run, claim.epoch)
+                await self._adopt(claim)
+                return None
             if live.cancelled_by is None:
                 raise  # the process is stopping: the run stays unfinished and is taken up at the next start
             live.task.uncancel()
@@ -165,10 +222,10 @@ class Runs:
             live.driving = False
         cancelled_by = live.cancelled_by or ""
         if failed:
-            return await self._end(claim, lambda usage: ev.RunFailed("internal_error", INTERNAL_ERROR, usage))
-        return await self._end(claim, lambda usage: ev.RunCancelled(cancelled_by, usage))
+            return await self._end(claim, lambda state: ev.RunFailed("internal_error", INTERNAL_ERROR, state.usage))
+        return await self._end(claim, lambda state: ev.RunCancelled(state.cancelled_by or cancelled_by, state.usage))
 
-    async def _end(self, claim: Claim, ending: Callable[[Usage], ev.RunEnd]) -> Claim | None:
+    async def _end(self, claim: Claim, ending: Callable[[RunState], ev.RunEnd]) -> Claim | None:
         try:
             return await self._driver.end(claim, ending)
         except StaleClaim:
@@ -178,15 +235,52 @@ class Runs:
 
     async def _adopt(self, ended: Claim) -> None:
         """Drive the run behind one that has ended, if it is claimed and nobody does."""
-        for view in await self._store.unfinished():
-            if view.tape == ended.tape and view.id != ended.run and view.id not in self._live:
-                claim = await self._store.reclaim(view.id)
-                if claim is not None:
-                    self.drive(claim)
+        info = await self._store.get(ended.project, ended.conversation)
+        following = info.live_run if info is not None else None
+        if following is None or following == ended.run or following in self._live:
+            return
+        claim = await self._store.reclaim(following)
+        if claim is not None:
+            self.drive(claim)
+
+    async def _give_up(self, claims: Sequence[Claim]) -> None:
+        try:
+            await self._store.release(claims)
+        except Unavailable as error:
+            logger.warning("%d runs could not be handed back, their leases will run out: %s", len(claims), error)
+
+    async def hand_back(self) -> None:
+        """Stop all runs without ending them, and let other processes have them at once (promise G12)."""
+        self._closing = True
+        left = list(self._live.values())
+        for live in left:
+            live.task.cancel()
+        if left:
+            await asyncio.wait([live.task for live in left])
+            await self._give_up([live.claim for live in left])
+
+    async def let_go(self, lost: Collection[RunId]) -> None:
+        """Stop driving runs that are no longer ours (promise G5)."""
+        suspects = [live for run, live in self._live.items() if run in lost]
+        if suspects:
+            # A run that has just ended is no longer ours either, and its task is about to say so by itself.
+            await asyncio.wait([live.task for live in suspects], timeout=LET_GO_S)
+        for live in suspects:
+            if self._live.get(live.claim.run) is live and live.driving:
+                live.lost = True
+                live.task.cancel()
+
+    def cut(self, runs: Collection[RunId]) -> None:
+        """Somebody asked these runs to stop; what they asked stands on the tape."""
+        for run in runs:
+            live = self._live.get(run)
+            if live is not None and live.cancelled_by is None:
+                live.cancelled_by = ""
+                live.cut()
 
     # -- readers ---------------------------------------------------------------------------------------------------
 
-    def reader(self, started: Started, *, after: int | None = None) -> "Reader":
+    def reader(self, started: Started, *, after: int | None = None) -> Reader:
         """A reader of the run's entries beyond `after` (default: all but its TurnReceived)."""
         return Reader(self._store, self._line, started, after)
 
@@ -206,6 +300,37 @@ class Runs:
         """Send all readers away with Unavailable, from now on: the process stops before their runs have ended."""
         self._line.cut()
 
+    async def follow(self, project: ProjectId, operation: FollowRun) -> Following:
+        """Where a reader of the run begins. Raises NotFound; BadRequest if the cursor is beyond the tape; Expired if
+        what follows it is kept no longer."""
+        view = await self._view(project, operation.run)
+        info = await self._store.get(project, view.conversation)
+        if info is None:
+            raise NotFound(f"There is no run {operation.run}.", what="run")
+        if operation.after > info.head:
+            raise BadRequest(f"The cursor {operation.after} lies beyond the last entry, {info.head}.")
+        first = view.first_seq - 1
+        if view.pruned:
+            entries = await self._store.read_run(view)
+            if operation.after < entries[-1].seq:
+                raise Expired(
+                    f"The run {view.id} has ended ({view.status}), and its text as it grew is no longer kept;"
+                    f" read the run or its conversation {view.conversation}."
+                )
+        started = Started(view.conversation, view.tape, view.id, view.first_seq, created=first <= 1)
+        return Following(started, max(operation.after, first))
+
+    async def ended(self, project: ProjectId, run: RunId) -> bool:
+        """Raises NotFound."""
+        return (await self._view(project, run)).status not in OPEN
+
+    async def keep_answer(self, project: ProjectId, key: str, answer: bytes) -> None:
+        """Keep what was answered to a request with a key, for its repeats."""
+        await self._store.keep_answer(project, key, answer)
+
+    async def answer_kept(self, project: ProjectId, key: str) -> bytes | None:
+        return await self._store.answer_kept(project, key)
+
     async def timeline(self, project: ProjectId, run: RunId) -> Timeline:
         """Raises NotFound."""
         view = await self._view(project, run)
@@ -214,19 +339,37 @@ class Runs:
     # -- stopping --------------------------------------------------------------------------------------------------
 
     async def cancel(self, principal: Principal, operation: CancelRun) -> RunView:
-        """Stop a run, live or waiting; returns it as it stands after. Asking twice is harmless.
+        """Stop a run, live or waiting, whoever drives it; returns it as it stands after CANCEL_ANSWER_S at most. The
+        wish is committed by then. Asking twice is harmless.
 
-        Raises NotFound, and Unavailable if its end could not be written.
+        Raises NotFound, and Unavailable if the wish could not be written.
         """
         view = await self._view(principal.project, operation.run)
-        if view.status in OPEN and not await self.stop(view.id, cancelled_by=principal.credential_id):
-            await self._stop_undriven(view.id, cancelled_by=principal.credential_id)
+        if view.status not in OPEN:
+            return view
+        by = principal.credential_id
+        if await self._store.end_waiting(view.id, ev.RunCancelled(by)):
             if self._changed is not None:
                 await self._changed(principal.project, view.conversation)
-        view = await self._view(principal.project, operation.run)
-        if view.status in OPEN:
-            raise Unavailable(NOT_STOPPED)
-        return view
+            return await self._view(principal.project, operation.run)
+        if await self._store.ask(view.id, ev.CancelAsked(by)):
+            self.cut((view.id,))
+            if view.id not in self._live:
+                claim = await self._store.reclaim(view.id)  # nobody drives it, or another process does, and was told
+                if claim is not None:
+                    self.drive(claim)
+        return await self._ended_soon(principal.project, view)
+
+    async def _ended_soon(self, project: ProjectId, view: RunView) -> RunView:
+        live = self._live.get(view.id)
+        if live is not None:
+            await asyncio.wait([live.task], timeout=CANCEL_ANSWER_S)
+            return await self._view(project, view.id)
+        looks = round(CANCEL_ANSWER_S / CANCEL_LOOK_S)
+        while (now := await self._view(project, view.id)).status in OPEN and looks:
+            looks -= 1
+            await asyncio.sleep(CANCEL_LOOK_S)
+        return now
 
     async def stop(self, run: RunId, *, cancelled_by: str) -> bool:
         """Stop a run that this process drives, and wait until nothing of it is at work; False if it drives no such."""
@@ -235,127 +378,12 @@ class Runs:
         while (live := self._live.get(run)) is not None:  # another attempt may take its place meanwhile
             if live.cancelled_by is None:
                 live.cancelled_by = cancelled_by
-                if live.driving:
-                    live.task.cancel()
+                live.cut()
             await asyncio.wait([live.task])
         return True
-
-    async def _stop_undriven(self, run: RunId, *, cancelled_by: str) -> None:
-        """End a run that waits, or that is claimed and was put down."""
-        if await self._store.end_waiting(run, ev.RunCancelled(cancelled_by)):
-            return
-        if not await self.stop(run, cancelled_by=cancelled_by):  # it may have come to its turn just now
-            claim = await self._store.reclaim(run)
-            if claim is not None:
-                self._begin(_Live(claim, cancelled_by=cancelled_by))
-                await self.stop(run, cancelled_by=cancelled_by)
 
     async def _view(self, project: ProjectId, run: RunId) -> RunView:
         view = await self._store.run(project, run)
         if view is None:
             raise NotFound(f"There is no run {run}.", what="run")
         return view
-
-
-class _Line:
-    """What readers wait on, so that all can be sent away at once."""
-
-    def __init__(self) -> None:
-        self._is_cut = False
-        self._waiting: set[asyncio.Task[Any]] = set()
-
-    def cut(self) -> None:
-        if self._is_cut:
-            return
-        self._is_cut = True
-        for task in self._waiting:
-            task.cancel()
-
-    async def wait(self, grown: Callable[[], Awaitable[None]]) -> None:
-        """Raises Unavailable once the line is cut."""
-        if self._is_cut:
-            raise Unavailable(STOPPING)
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a reader waits in a task")
-        cancelled_before = task.cancelling()
-        self._waiting.add(task)
-        try:
-            await grown()
-        except asyncio.CancelledError:
-            # As asyncio.timeout does it: ours is taken back, and if it was the only one, we speak for it.
-            if not self._is_cut or task.uncancel() > cancelled_before:
-                raise
-            raise Unavailable(STOPPING) from None
-        finally:
-            self._waiting.discard(task)
-
-
-class Reader:
-    """A cursor over one run's entries. It has one source, the tape, and forgets nothing when a wait is cancelled."""
-
-    def __init__(self, store: Store, line: _Line, started: Started, after: int | None) -> None:
-        self._store = store
-        self._line = line
-        self._started = started
-        self.cursor = started.seq if after is None else after
-        self._resumed = after is not None
-        """The run may have ended before the cursor, so that no further entry will say so."""
-        self._done = False
-
-    async def batch(self) -> Sequence[Entry]:
-        """The run's next entries, as soon as there are any; empty if its end was given or stands before the cursor.
-
-        May be cancelled and called again. Raises Conflict if the conversation is deleted meanwhile; Unavailable.
-        """
-        store, tape, run = self._store, self._started.tape, self._started.run
-        ended = woken = False
-        while not self._done:
-            entries = await store.read(tape, after=self.cursor)
-            if entries:
-                woken = False
-                self.cursor = entries[-1].seq
-                ours = [entry for entry in entries if entry.run == run]
-                if ours:
-                    self._done = isinstance(ours[-1].event, ev.RunEnd)
-                    return ours
-            elif ended:
-                self._done = True
-            elif woken or self._resumed:
-                ended = await self._has_ended()  # if so, its end was committed by now: read once more
-                woken = self._resumed = False
-            else:
-                await self._line.wait(lambda: store.grown(tape, after=self.cursor))
-                woken = True
-        return ()
-
-    async def _has_ended(self) -> bool:
-        view = await self._store.run(None, self._started.run)
-        if view is None:
-            raise Conflict("The conversation was deleted while the answer was being written.")
-        return view.status not in OPEN
-
-
-class OutcomeFold:
-    """A run's entries -> its Outcome. Of a reply that was reset nothing remains."""
-
-    def __init__(self) -> None:
-        self._text = ""
-        self._replies = 0
-        self._calls: list[ToolCall] = []
-        self._end: ev.RunEnd | None = None
-
-    def add(self, entry: Entry) -> None:
-        event = entry.event
-        if isinstance(event, ev.ReplyFinished):
-            self._text = event.text
-            self._replies += 1
-            self._calls.extend(event.calls)
-        elif isinstance(event, ev.RunEnd):
-            self._end = event
-
-    def outcome(self, started: Started) -> Outcome:
-        if self._end is None:
-            raise RuntimeError(f"run {started.run} has no end yet")
-        usage: Usage = self._end.usage
-        return Outcome(started, self._end, self._text, self._replies, tuple(self._calls), usage)

@@ -2,9 +2,13 @@
 
 A cache beside the log, never a path of its own: what is in here was committed first, and a reader that is too far
 behind reads the log. Wake-ups carry nothing. Everything here belongs to the event loop's thread.
+
+Where other processes write too, what they wrote is heard of (`heard`), later than it was committed or never. So what is
+known of a tape counts for a while only, after which readers are sent to the log again.
 """
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -26,15 +30,17 @@ _UNKNOWN = -1
 
 
 class _Tail:
-    """`head` is the seq of the last committed entry, `_UNKNOWN` until we have heard of one; `entries` end there."""
+    """`head` is the seq of the last committed entry, `_UNKNOWN` until we have heard of one; `entries` end there. Both
+    count until `sure_until`, on the clock that never goes back."""
 
-    __slots__ = ("chars", "entries", "head", "sizes", "waiters")
+    __slots__ = ("chars", "entries", "head", "sizes", "sure_until", "waiters")
 
     def __init__(self) -> None:
         self.head = _UNKNOWN
         self.entries: list[Entry] = []
         self.sizes: list[int] = []
         self.chars = 0
+        self.sure_until = 0.0
         self.waiters: set[asyncio.Future[None]] = set()
 
     def wake(self) -> None:
@@ -54,7 +60,11 @@ class Tails:
         entries_max: int = ENTRIES_MAX,
         chars_max: int = CHARS_MAX,
         total_chars_max: int = TOTAL_CHARS_MAX,
+        sure_s: float | None = None,
     ) -> None:
+        """`sure_s`: for how long after we heard of a tape nothing is taken to have been written unheard; None = for ever,
+        since nobody else writes."""
+        self._sure_s = sure_s
         self._tapes_max = tapes_max
         self._entries_max = entries_max
         self._chars_max = chars_max
@@ -69,9 +79,12 @@ class Tails:
             tail = self._tails[tape] = _Tail()
         else:
             self._tails.move_to_end(tape)
+            if entries[-1].seq <= tail.head:
+                tail.wake()
+                return  # we heard of later ones before; these are in the log
             if tail.entries and entries[0].seq != tail.head + 1:
                 self._empty(tail)
-        tail.head = entries[-1].seq
+        self._hear(tail, entries[-1].seq)
         tail.entries.extend(entries)
         tail.sizes.extend(sizes)
         chars = sum(sizes)
@@ -87,7 +100,7 @@ class Tails:
     def read(self, tape: Tape, *, after: int, limit: int) -> Sequence[Entry] | None:
         """Committed entries beyond `after`, at most `limit`; None if this reaches not back that far: read the log."""
         tail = self._tails.get(tape)
-        if tail is None or tail.head == _UNKNOWN:
+        if tail is None or tail.head == _UNKNOWN or (self._sure_s is not None and time.monotonic() > tail.sure_until):
             return None
         missing = tail.head - after
         if missing <= 0:
@@ -118,14 +131,31 @@ class Tails:
                 head = await look()
                 if head is None:
                     return
-                tail.head = max(tail.head, head)
+                tail.waiters.discard(waiter)  # others may wait for this very news
+                self._heard(tail, head)
                 if tail.head > after:
                     return
+                tail.waiters.add(waiter)
             await waiter
         finally:
             tail.waiters.discard(waiter)
             if tail.head == _UNKNOWN and not tail.waiters and self._tails.get(tape) is tail:
                 del self._tails[tape]
+
+    def heard(self, tape: Tape, head: int) -> bool:
+        """Somebody says that this is the seq of the tape's last committed entry: whether that was news. It may be wrong,
+        and a reader who finds it so should forget the tape."""
+        tail = self._tails.get(tape)
+        return tail is not None and self._heard(tail, head)
+
+    def awaited(self) -> list[Tape]:
+        """Tapes that somebody waits on."""
+        return [tape for tape, tail in self._tails.items() if tail.waiters]
+
+    def is_beyond(self, tape: Tape, seq: int) -> bool:
+        """Whether we have heard of an entry beyond `seq`."""
+        tail = self._tails.get(tape)
+        return tail is not None and tail.head > seq
 
     def forget(self, tape: Tape) -> None:
         """The tape was deleted: keep nothing of it and wake those who wait, who will find it gone."""
@@ -142,6 +172,20 @@ class Tails:
     def chars(self) -> int:
         """Characters of JSON kept of all tapes."""
         return self._chars
+
+    def _hear(self, tail: _Tail, head: int) -> None:
+        tail.head = head
+        if self._sure_s is not None:
+            tail.sure_until = time.monotonic() + self._sure_s
+
+    def _heard(self, tail: _Tail, head: int) -> bool:
+        is_news = head > tail.head
+        if is_news:
+            self._empty(tail)  # those between are in the log
+            tail.wake()
+        if head >= tail.head:
+            self._hear(tail, head)
+        return is_news
 
     def _shorten(self, tail: _Tail) -> None:
         entries, chars = len(tail.entries), tail.chars

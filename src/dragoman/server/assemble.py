@@ -19,7 +19,7 @@ from dragoman.access.minting import Mint
 from dragoman.access.pepper import load_pepper
 from dragoman.access.ports import AccessStore
 from dragoman.core.agents import AgentSpec
-from dragoman.core.errors import DragomanError
+from dragoman.core.errors import BadRequest, DragomanError
 from dragoman.core.names import CallId, Clock, ConversationId, ProjectId, RunId
 from dragoman.dialects import installed
 from dragoman.edge.asgi import App
@@ -29,17 +29,19 @@ from dragoman.edge.house import HOUSE, OpenEndpoints
 from dragoman.edge.limits import networks
 from dragoman.edge.metrics import Metrics
 from dragoman.edge.pages import pages
+from dragoman.edge.readiness import Readiness
 from dragoman.models.catalogue import Catalogue
-from dragoman.models.fallback import Fallback
+from dragoman.models.fallback import chained
 from dragoman.models.offline import Offline
 from dragoman.models.openai_chat import OpenAIChat, OpenAIChatOptions
-from dragoman.models.retrying import Retrying
 from dragoman.models.scripted import Scripted
+from dragoman.runtime.attending import Attending
 from dragoman.runtime.conversations import Conversations
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.driver import Driver
 from dragoman.runtime.ports import Model, Store, Tools
-from dragoman.runtime.recovery import Recovery
+from dragoman.runtime.pruning import Pruning
+from dragoman.runtime.recovery import SWEEP_EVERY_S, Recovery
 from dragoman.runtime.runs import Changed, Runs
 from dragoman.server.config import BadConfig, store_file, workspace_folder
 from dragoman.server.config_shapes import Config, ConnectionTable, ModelTable, OfflineModel, OpenAIModel, ScriptedModel
@@ -94,6 +96,8 @@ class House:
         self.clock = clock
         self.dialects: tuple[Dialect, ...]
         self.store: Store
+        self.ephemeral: Store
+        """For what must leave nothing behind."""
         self.access: AccessStore
         self.authenticator: Authenticator
         self.mint: Mint
@@ -119,7 +123,7 @@ async def open_house(
 
     `writer=False` opens beside a running server: conversations can be read and credentials made, no turn can be taken.
     `take_up=False` leaves it to the caller to call `House.take_up` once nothing can keep it from serving any more.
-    Raises errors of the tree: Conflict when another process writes this store.
+    Raises errors of the tree: Conflict when another process writes this store and only one may.
     """
     home = _made(home)
     house = House(config, home, parts.clock or SystemClock())
@@ -129,22 +133,28 @@ async def open_house(
         house.authenticator = Authenticator(house.access, pepper, house.clock)
         house.mint = Mint(house.access, pepper, house.clock, os.urandom)
         house.dialects = _dialects(config, parts)
-        _open_models(house, stack, parts)
+        counters = Counters()
+        _open_models(house, stack, parts, counters)
         _open_tools(house, stack, parts)
         span = await stack.enter_async_context(lifespan())
-        counters = Counters()
         _build_runtime(house, span, counters, writer=writer)
-        _build_edge(house, counters)
-        house.take_up = partial(_take_up, house, span, Recovery(house.store, house.runs[0], counters))
+        _build_edge(house, span, counters)
+        sweep_every_s = min(SWEEP_EVERY_S, float(config.store.lease_s) / 3)
+        recovery = Recovery(house.store, house.runs[0], counters, sweep_every_s=sweep_every_s)
+        house.take_up = partial(_take_up, house, span, recovery)
         if writer:
             span.spawn(_write_touches(house))
+            for runs, store in zip(house.runs, (house.store, house.ephemeral), strict=True):
+                attending = Attending(store, runs, house.clock, lease_s=float(config.store.lease_s))
+                span.spawn(attending.keep_attending())
+            span.spawn(Pruning(house.store, house.clock, kept_s=float(config.limits.replay_s)).keep_pruning())
             if take_up:
                 await house.take_up()
         yield house
 
 
 async def _take_up(house: House, span: Lifespan, recovery: Recovery) -> None:
-    house.recovered = await recovery.at_start()
+    house.recovered = await recovery.sweep()
     span.spawn(recovery.keep_sweeping())
 
 
@@ -157,13 +167,34 @@ def _made(home: Path) -> Path:
 
 async def _open_stores(house: House, stack: AsyncExitStack, parts: Parts, *, writer: bool) -> None:
     if parts.store is None or parts.access is None:
-        store = await open_store(store_file(house.config, house.home), house.clock, writer=writer)
-        stack.push_async_callback(store.close)
-        house.store = house.access = store
-        if writer:
-            house.announce = store.announce
+        await (_open_postgres(house, stack) if house.config.store.is_postgres else _open_sqlite(house, stack, writer))
     house.store = parts.store or house.store
     house.access = parts.access or house.access
+
+
+async def _open_sqlite(house: House, stack: AsyncExitStack, writer: bool) -> None:
+    store = await open_store(
+        store_file(house.config, house.home), house.clock, writer=writer, lease_s=float(house.config.store.lease_s)
+    )
+    stack.push_async_callback(store.close)
+    house.store = house.access = store
+    if writer:
+        house.announce = store.announce
+
+
+async def _open_postgres(house: House, stack: AsyncExitStack) -> None:
+    try:
+        from dragoman.stores.postgres import store as postgres  # noqa: PLC0415 an extra that most servers do without
+    except ModuleNotFoundError as error:
+        raise BadConfig(
+            "store.url names PostgreSQL, whose driver is not installed: pip install 'dragoman[postgres]'"
+        ) from error
+    table = house.config.store
+    store = await postgres.open_store(
+        table.url, password=str(table.password), lease_s=float(table.lease_s), wakeups=table.wakeups
+    )
+    stack.push_async_callback(store.close)
+    house.store = house.access = store
 
 
 def _dialects(config: Config, parts: Parts) -> tuple[Dialect, ...]:
@@ -172,11 +203,13 @@ def _dialects(config: Config, parts: Parts) -> tuple[Dialect, ...]:
     return tuple(dialect for dialect in found if not wanted or dialect.name in wanted)
 
 
-def _open_models(house: House, stack: AsyncExitStack, parts: Parts) -> None:
+def _open_models(house: House, stack: AsyncExitStack, parts: Parts, counters: Counters) -> None:
     models: dict[str, Model] = {} if parts.models is None else dict(parts.models)
-    if parts.models is None:
-        for name in house.config.models:
-            models[name] = _model(house.config, name, house.clock)
+    for name in house.config.models if parts.models is None else ():
+        try:
+            models[name] = _model(house.config, name, house.clock, counters)
+        except BadRequest as error:
+            raise BadConfig(f"models.{name}: {error.detail}") from error
     house.models = Catalogue(models, house.config.defaults.model)
     stack.push_async_callback(house.models.close)
 
@@ -208,15 +241,14 @@ def _connection(name: str, table: ConnectionTable) -> Connection:
     return Connection(name, table.kind, table.url, table.request_headers)
 
 
-def _model(config: Config, name: str, clock: Clock) -> Model:
+def _model(config: Config, name: str, clock: Clock, counters: Counters) -> Model:
     """A configured model with what wraps it: retries around each, then those to fall back on."""
-    table = config.models[name]
-    chain = [_bare_model(table, clock), *(_bare_model(config.models[other], clock) for other in table.fallback)]
-    retried: list[Model] = [Retrying(model, clock=clock, sleep=asyncio.sleep, random=random.random) for model in chain]
-    return retried[0] if len(retried) == 1 else Fallback(retried)
+    names = dict.fromkeys((name, *config.models[name].fallback))
+    chain = [_bare_model(config.models[each], clock, counters) for each in names]
+    return chained(chain, clock=clock, sleep=asyncio.sleep, random=random.random)
 
 
-def _bare_model(table: ModelTable, clock: Clock) -> Model:
+def _bare_model(table: ModelTable, clock: Clock, counters: Counters) -> Model:
     match table:
         case OpenAIModel():
             options = OpenAIChatOptions(
@@ -226,9 +258,11 @@ def _bare_model(table: ModelTable, clock: Clock) -> Model:
                 connect_s=float(table.timeout.connect_s),
                 first_s=float(table.timeout.first_s),
                 idle_s=float(table.timeout.idle_s),
+                total_s=float(table.timeout.total_s),
                 headers=tuple((name, str(value)) for name, value in table.headers.items()),
+                params=table.params,
             )
-            return OpenAIChat(options, clock=clock)
+            return OpenAIChat(options, clock=clock, counters=counters)
         case OfflineModel():
             return Offline()
         case ScriptedModel(file=file):
@@ -257,6 +291,7 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters, *, writer: 
             budget=config.limits.run.budget,
             clock=house.clock,
             counters=counters,
+            lease_s=float(config.store.lease_s),
         )
         return Runs(
             store,
@@ -269,7 +304,8 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters, *, writer: 
 
     durable = runs_over(house.store, copied)
     # An ephemeral conversation has no file, also if a kept one goes by the same id.
-    ephemeral = runs_over(MemoryStore(house.clock, tapes_max=EPHEMERAL_TAPES_MAX), None)
+    house.ephemeral = MemoryStore(house.clock, tapes_max=EPHEMERAL_TAPES_MAX)
+    ephemeral = runs_over(house.ephemeral, None)
     house.runs = (durable, ephemeral)
     house.conversations = Conversations(house.store, durable, new_id=new_run_id, changed=copied)
     for dialect, files in wanted:
@@ -323,7 +359,7 @@ def _files_folder(house: House, dialect: Dialect) -> Path:
     return house.home / folder if folder else workspace_folder(house.config, house.home)
 
 
-def _build_edge(house: House, counters: Counters) -> None:
+def _build_edge(house: House, span: Lifespan, counters: Counters) -> None:
     config = house.config
     limits = Limits(
         per_address_rpm=config.limits.per_ip_rpm,
@@ -334,7 +370,10 @@ def _build_edge(house: House, counters: Counters) -> None:
     )
     door = Door(house.authenticator, limits, house.clock, trusted_proxies=networks(config.server.trusted_proxies))
     metrics = Metrics(counters, live_runs=lambda: house.desk.live_runs)
-    endpoints = OpenEndpoints(door, metrics, lambda: "draining" if house.app.draining else "")
+    readiness = Readiness(
+        draining=lambda: house.app.draining, probe=lambda: house.store.probe(), spawn=span.spawn, clock=house.clock
+    )
+    endpoints = OpenEndpoints(door, metrics, readiness)
     house.app = App(
         dialects=house.dialects,
         house=HOUSE,

@@ -1,4 +1,4 @@
-"""What no single key shows: that names refer to something, that fallbacks end, that addresses and kinds are known."""
+"""What no single key shows: that names refer to something, that addresses and kinds are known."""
 
 import pkgutil
 from collections.abc import Iterable, Mapping
@@ -11,6 +11,8 @@ import msgspec
 from dragoman import dialects
 from dragoman.access.projects import check_project_id
 from dragoman.core.errors import BadRequest
+from dragoman.models.openai_request import OURS
+from dragoman.models.retrying import CONNECT_TOTAL_S
 from dragoman.server.config_reading import Faults, nearest
 from dragoman.server.config_shapes import (
     ASSISTANT,
@@ -22,8 +24,10 @@ from dragoman.server.config_shapes import (
     OfflineModel,
     OpenAIModel,
     ScriptedModel,
+    StoreTable,
+    Timeouts,
 )
-from dragoman.server.quantities import parse_address
+from dragoman.server.quantities import parse_address, show_duration
 
 SYSTEMS: Mapping[str, str] = {
     "grafana": "Grafana Assistant",
@@ -32,6 +36,12 @@ SYSTEMS: Mapping[str, str] = {
     "rowboat": "Rowboat",
 }
 """The four systems this project exists for, by the name of their dialect."""
+
+LEASE_MIN_S, LEASE_MAX_S = 1, 600
+"""Below, a busy server loses its runs to its neighbours; above, nobody would wait for it."""
+
+DRAIN_MAX_S = 600
+"""Nobody updates a server that takes longer to stop."""
 
 CONNECTION_KINDS = ("prometheus", "elasticsearch")
 
@@ -68,8 +78,7 @@ def check(config: Config, faults: Faults) -> None:
     _check_server(config, faults)
     _check_defaults(config, faults)
     for name, table in config.models.items():
-        _check_model(f"models.{name}", table, config.models, faults)
-    _check_loops(config.models, faults)
+        _check_model(name, table, config.models, faults)
     for name, agent in config.agents.items():
         if agent.model and agent.model not in config.models:
             faults.add(f"agents.{name}.model", _no_such("model", agent.model, config.models))
@@ -108,13 +117,33 @@ def _check_server(config: Config, faults: Faults) -> None:
     for name in config.dialects:
         if name not in known:
             faults.add(f"dialects.{name}", _no_dialect(name, known))
-    scheme, colon, rest = config.store.url.partition(":")
-    if scheme in ("postgresql", "postgres"):
-        faults.add("store.url", 'PostgreSQL is not part of this version; use "sqlite:dragoman.db"')
-    elif scheme != "sqlite" or not colon or not rest.strip("/"):
-        faults.add("store.url", f'"{config.store.url}" is not a store; write "sqlite:dragoman.db"')
+    if config.server.drain_s > DRAIN_MAX_S:
+        faults.add("server.drain", "must be at most 10m")
+    _check_store(config.store, faults)
     if not config.workspace.root:
         faults.add("workspace.root", 'must name a folder; the default is "workspace"')
+
+
+def _check_store(store: StoreTable, faults: Faults) -> None:
+    scheme, colon, rest = store.url.partition(":")
+    if store.is_postgres:
+        try:
+            parts = urlsplit(store.url)
+            named, password = bool(parts.path.strip("/")), parts.password
+        except ValueError:
+            named, password = False, None
+        if not named:
+            faults.add("store.url", "must name a database: postgresql://USER@HOST:PORT/DATABASE")
+        if password is not None:
+            faults.add("store.url", 'holds a password in clear; write it as store.password = "${PGPASSWORD}"')
+    elif scheme != "sqlite" or not colon or not rest.strip("/"):
+        faults.add(
+            "store.url", f'"{store.url}" is not a store; write "sqlite:dragoman.db" or "postgresql://USER@HOST/DATABASE"'
+        )
+    if not LEASE_MIN_S <= store.lease_s <= LEASE_MAX_S:
+        faults.add("store.lease", f"must be from {LEASE_MIN_S} s to {LEASE_MAX_S} s")
+    if store.wakeups and not (store.is_postgres and store.wakeups.startswith(("redis://", "rediss://", "unix://"))):
+        faults.add("store.wakeups", "is a redis:// URL, and for a store in PostgreSQL only")
 
 
 def _no_dialect(name: str, known: Iterable[str]) -> str:
@@ -139,15 +168,22 @@ def _check_defaults(config: Config, faults: Faults) -> None:
             faults.add(f"defaults.{key}", _no_such(key, name, known))
 
 
-def _check_model(path: str, table: ModelTable, models: Mapping[str, ModelTable], faults: Faults) -> None:
-    for name in table.fallback:
-        if name not in models:
-            faults.add(f"{path}.fallback", _no_such("model", name, models))
+def _check_model(name: str, table: ModelTable, models: Mapping[str, ModelTable], faults: Faults) -> None:
+    path = f"models.{name}"
+    for other in table.fallback:
+        if other not in models:
+            faults.add(f"{path}.fallback", _no_such("model", other, models))
+        elif other == name:
+            faults.add(f"{path}.fallback", "names the model itself, which has failed by then")
     match table:
         case OpenAIModel(url=url):
             _check_url(f"{path}.url", url, faults)
             if not table.model_name:
                 faults.add(f"{path}.name", "must say what the server calls the model")
+            _check_timeouts(f"{path}.timeout", table.timeout, faults)
+            for key in OURS:
+                if key in table.params:
+                    faults.add(f"{path}.params.{key}", "is set by this program; take it out")
         case ScriptedModel(file=file):
             if not Path(file).is_file():
                 faults.add(f"{path}.file", f"there is no file {file}")
@@ -155,23 +191,18 @@ def _check_model(path: str, table: ModelTable, models: Mapping[str, ModelTable],
             pass
 
 
-def _check_loops(models: Mapping[str, ModelTable], faults: Faults) -> None:
-    """Fallbacks form no circle. Each circle is named once, by the model of it that stands first."""
-    done: set[str] = set()
-
-    def visit(name: str, way: tuple[str, ...]) -> None:
-        if name in way:
-            circle = way[way.index(name) :]
-            faults.add(f"models.{circle[0]}.fallback", f"goes in a circle: {' -> '.join((*circle, name))}")
-            return
-        if name in done or name not in models:
-            return
-        for following in models[name].fallback:
-            visit(following, (*way, name))
-        done.add(name)
-
-    for name in models:
-        visit(name, ())
+def _check_timeouts(path: str, timeouts: Timeouts, faults: Faults) -> None:
+    for key, seconds in (
+        ("connect", timeouts.connect_s),
+        ("first", timeouts.first_s),
+        ("idle", timeouts.idle_s),
+        ("total", timeouts.total_s),
+    ):
+        if not seconds:
+            faults.add(f"{path}.{key}", "must be longer than nothing")
+    if timeouts.connect_s > CONNECT_TOTAL_S:
+        most = show_duration(CONNECT_TOTAL_S)
+        faults.add(f"{path}.connect", f"must be {most} at most: longer nobody waits for a server that is not there")
 
 
 def _check_connection(path: str, table: ConnectionTable, faults: Faults) -> None:

@@ -1,9 +1,11 @@
 """From a TOML table to a struct: every key and value checked, every fault named by its key path, all at once.
 
 Types it knows: str, bool, int and float (with msgspec.Meta bounds), Secret, Seconds, tuple[str, ...], dict[str, X],
-structs, and unions of structs told apart by their tag. Text from the environment is read by the type it meets.
+object (whatever JSON can say), structs, and unions of structs told apart by their tag. Text from the environment is
+read by the type it meets.
 """
 
+import math
 import re
 import types
 from collections.abc import Iterable, Mapping
@@ -23,6 +25,9 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_CHARS_MAX - 1}}}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 """A field name of RFC 9110, 5.1."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+_OF_THE_STORE = "store."
+"""Every command that opens the store needs its secrets: they are resolved always, if their variables are set."""
 
 PLACEHOLDERS = re.compile(
     r"<.*>|\.{3,}|x{3,}|\*{3,}"
@@ -114,6 +119,8 @@ class Reader:
             return self._text(value, path)
         if type_ is bool:
             return self._bool(value, path)
+        if type_ is object:
+            return self._json(value, path)
         return self._number(value, type_, bounds, path)
 
     # -- tables ----------------------------------------------------------------------------------------------------
@@ -211,7 +218,8 @@ class Reader:
             return None
         if not names and value and not isinstance(value, FromEnvironment):
             self.literal_secrets.append(path)
-        text = _VARIABLE.sub(self._resolved, value)
+        resolve = self._resolve_secrets or path.startswith(_OF_THE_STORE)
+        text = _VARIABLE.sub(lambda match: self._env.get(match[1], match[0]), value) if resolve else value
         if PLACEHOLDERS.fullmatch(text.strip()):
             self.faults.add(path, "is a placeholder; put the real secret into the environment and write ${NAME}")
             return None
@@ -219,9 +227,6 @@ class Reader:
             self.faults.add(path, "holds characters that cannot stand in a header, perhaps a line end")
             return None
         return Secret(text)
-
-    def _resolved(self, match: re.Match[str]) -> str:
-        return self._env.get(match[1], match[0]) if self._resolve_secrets else match[0]
 
     def _seconds(self, value: object, path: str) -> Seconds | None:
         if not isinstance(value, str):
@@ -236,6 +241,19 @@ class Reader:
         if isinstance(value, FromEnvironment) and value.lower() in ("true", "false", "1", "0"):
             return value.lower() in ("true", "1")
         return value if isinstance(value, bool) else self._wrong(value, "true or false", path)
+
+    def _json(self, value: object, path: str) -> object:
+        """A value of any shape that can be sent on as JSON: TOML's dates, nan and inf cannot."""
+        if isinstance(value, dict):
+            return self._dict(cast("dict[str, object]", value), object, path)
+        if isinstance(value, list):
+            return [self.read(item, object, path) for item in cast("list[object]", value)]
+        if isinstance(value, str) and _VARIABLE.fullmatch(value):
+            self.faults.add(path, f"{value} stands only in secrets (key, headers)")
+            return None
+        if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        return self._wrong(value, "something JSON can say", path)
 
     def _number(self, value: object, type_: Any, bounds: Meta | None, path: str) -> int | float | None:
         wanted = "a whole number" if type_ is int else "a number"

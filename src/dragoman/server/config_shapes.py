@@ -46,11 +46,25 @@ class Server(Struct, frozen=True):
     """Empty = all that are installed."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks whose X-Forwarded-For counts."""
+    drain_s: Seconds = field(default=Seconds(25), name="drain")
+    """How long live runs may go on after a stop was asked for, before they are handed back (promise G12)."""
 
 
 class StoreTable(Struct, frozen=True):
+    """One SQLite file, or a PostgreSQL database that several servers share."""
+
     url: str = "sqlite:dragoman.db"
-    """Relative to home."""
+    """A file is relative to home; or postgresql://USER@HOST:PORT/DATABASE."""
+    password: Secret = Secret("")
+    """For PostgreSQL; "" = PGPASSWORD or ~/.pgpass."""
+    wakeups: str = ""
+    """For PostgreSQL: a redis:// URL that carries the wake-ups between servers; "" = PostgreSQL's own NOTIFY."""
+    lease_s: Seconds = field(default=Seconds(15), name="lease")
+    """How long a run stays with a server that is not heard of."""
+
+    @property
+    def is_postgres(self) -> bool:
+        return self.url.partition(":")[0] in ("postgresql", "postgres")
 
 
 class Defaults(Struct, frozen=True):
@@ -62,11 +76,12 @@ class Defaults(Struct, frozen=True):
 
 
 class Timeouts(Struct, frozen=True):
-    """Of one model call: until connected, until the first byte, and between bytes."""
+    """Of one model call: until connected, until the first byte, between bytes, and in all."""
 
     connect_s: Seconds = field(default=Seconds(5), name="connect")
     first_s: Seconds = field(default=Seconds(60), name="first")
     idle_s: Seconds = field(default=Seconds(120), name="idle")
+    total_s: Seconds = field(default=Seconds(600), name="total")
 
 
 class OpenAIModel(Struct, frozen=True, tag="openai", tag_field="kind"):
@@ -77,6 +92,8 @@ class OpenAIModel(Struct, frozen=True, tag="openai", tag_field="kind"):
     key: Secret = Secret("")
     headers: dict[str, Secret] = field(default_factory=dict[str, Secret])
     timeout: Timeouts = Timeouts()
+    params: dict[str, object] = field(default_factory=dict[str, object])
+    """Further fields of every request, as they are, such as `temperature`."""
     fallback: tuple[str, ...] = ()
 
 
@@ -143,6 +160,8 @@ class Limits(Struct, frozen=True):
     message_chars: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     queue_per_conversation: Annotated[int, Meta(ge=0, le=10_000)] = 8
     readers_per_conversation: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    replay_s: Seconds = field(default=Seconds(86_400), name="replay")
+    """How long after a run's end its text can be read again as it grew; 0 = for ever. The whole text stays."""
     run: RunLimits = RunLimits()
 
     @property

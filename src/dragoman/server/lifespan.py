@@ -10,9 +10,6 @@ from dragoman.runtime.runs import Runs
 
 logger = logging.getLogger("dragoman.server")
 
-DRAIN_S = 25.0
-"""How long runs may go on after a stop was asked for; what is left then is taken up at the next start (promise G12)."""
-
 
 class Lifespan:
     """Every task of the process that outlives a request is spawned here and ended here."""
@@ -53,7 +50,7 @@ async def lifespan() -> AsyncGenerator[Lifespan]:
         raise raised
 
 
-async def drained(runs: Sequence[Runs], *, within_s: float = DRAIN_S) -> bool:
+async def drained(runs: Sequence[Runs], *, within_s: float) -> bool:
     """Wait until no run is live; False if some still were after `within_s`."""
     try:
         async with asyncio.timeout(within_s):
@@ -61,6 +58,6 @@ async def drained(runs: Sequence[Runs], *, within_s: float = DRAIN_S) -> bool:
                 await each.settled()
     except TimeoutError:
         live = sum(each.live for each in runs)
-        logger.warning("%d runs did not end in %g s; they go on at the next start", live, within_s)
+        logger.warning("%d runs did not end in %g s and are handed back; they go on elsewhere, or here", live, within_s)
         return False
     return True

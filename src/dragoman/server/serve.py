@@ -1,14 +1,15 @@
 """`dragoman serve`: bind, serve, and stop in order.
 
-SIGTERM or SIGINT -> /ready says 503, new requests get 503 -> live runs get DRAIN_S to end -> who still waits for an
-answer is told to come back -> connections are closed -> what is left of runs stays on its tape for the next start ->
-exit 0.   A second signal skips the waiting.
+SIGTERM or SIGINT -> /ready says 503, new requests get 503 -> live runs get `[server] drain` to end -> who still waits
+for an answer is told to come back -> what is left of runs is handed back, to be taken up at once by another process or
+at the next start, and meanwhile connections are closed -> exit 0.   A second signal skips the waiting.
 """
 
 import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,11 +23,11 @@ import uvloop
 
 from dragoman import __version__
 from dragoman.core.errors import Unavailable
-from dragoman.edge.http import HttpProtocol
-from dragoman.server.assemble import House, open_house
+from dragoman.edge.http import HttpProtocol, prepare_listener
+from dragoman.server.assemble import NO_PARTS, House, Parts, open_house
 from dragoman.server.config import BadConfig, Config
 from dragoman.server.config_shapes import OfflineModel
-from dragoman.server.lifespan import DRAIN_S, drained
+from dragoman.server.lifespan import drained
 from dragoman.server.quantities import parse_address
 from dragoman.server.safe_start import prepare
 
@@ -36,9 +37,14 @@ BACKLOG = 2048
 KEEP_ALIVE_S = 75
 """Longer than the usual proxy's 60 s, so that the proxy is the one to close an idle connection."""
 CLOSE_S = 3
-"""Connections get this long to take the rest of their answers once runs are done."""
-LATE_CHECK_S = 1.0
+"""Connections get this long to take the rest of their answers once runs are done, and the store to take runs back."""
+CUT_S = 2.0
+"""After this part of it, connections that are still open are cut: their peers do not take what there is for them."""
+CHECK_EVERY_S = 1.0
 GC_THRESHOLDS = (10_000, 20, 50)
+FILES_MAX = 65_536
+"""Open files, and with them connections, that we allow ourselves if we may. Shells and systemd give 1,024 at first, for
+the sake of programs that use select(2)."""
 
 
 class _Server(uvicorn.Server):
@@ -71,6 +77,7 @@ def bind(listen: str) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            prepare_listener(listener)
             listener.bind((address.host, address.port))
             listener.setblocking(False)
         except BaseException:
@@ -89,10 +96,10 @@ def url_of(listener: socket.socket) -> str:
 class Serving:
     """One server from its start to its exit."""
 
-    def __init__(self, house: House, listener: socket.socket, *, drain_s: float = DRAIN_S) -> None:
+    def __init__(self, house: House, listener: socket.socket) -> None:
         self._house = house
         self._listener = listener
-        self._drain_s = drain_s
+        self._drain_s = float(house.config.server.drain_s)
         self._stop = asyncio.Event()
         self._server = _Server(
             uvicorn.Config(
@@ -129,32 +136,56 @@ class Serving:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ask_to_stop)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._server.serve(sockets=[self._listener]))
-            late = group.create_task(self._close_late_connections())
+            serving = group.create_task(self._server.serve(sockets=[self._listener]))
+            check = group.create_task(self._check_connections())
             await self._stop.wait()
             self._house.app.draining = True
+            for runs in self._house.runs:
+                runs.close()
             self._drain = group.create_task(drained(self._house.runs, within_s=self._drain_s))
             await asyncio.wait([self._drain])
             for runs in self._house.runs:
                 runs.hang_up()
-            late.cancel()
             self._server.should_exit = True
+            cut = group.create_task(self._cut_what_is_left())
+            await self._hand_back()
+            await asyncio.wait([serving])
+            check.cancel()
+            cut.cancel()
 
-    async def _close_late_connections(self) -> None:
-        """End connections whose request does not arrive (slow heads and bodies hold a socket for nothing)."""
+    async def _cut_what_is_left(self) -> None:
+        await asyncio.sleep(CUT_S)
+        for protocol in self._connections:
+            protocol.cut()
+
+    async def _hand_back(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                for runs in self._house.runs:
+                    await runs.hand_back()
+        except TimeoutError:
+            logger.warning("runs could not be handed back in %g s; their leases will run out", CLOSE_S)
+
+    @property
+    def _connections(self) -> list[HttpProtocol]:
+        return cast("list[HttpProtocol]", list(self._server.server_state.connections))  # it makes no others
+
+    async def _check_connections(self) -> None:
+        """End those whose request does not arrive or whose answer is not taken: they hold a socket for nothing."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(LATE_CHECK_S)
+            await asyncio.sleep(CHECK_EVERY_S)
             now = loop.time()
-            for connection in list(self._server.server_state.connections):
-                protocol = cast("HttpProtocol", connection)  # the only protocol this server makes
-                if protocol.late(now):
+            for protocol in self._connections:
+                if protocol.stuck(now):
+                    protocol.cut()
+                elif protocol.late(now):
                     protocol.transport.close()
 
 
-async def _serve(config: Config, home: Path, listen: str, drain_s: float) -> None:
+async def _serve(config: Config, home: Path, listen: str, parts: Parts) -> None:
     # What can keep us from serving comes first: runs that are taken up only to be dropped again lose what they began.
-    async with open_house(config, home, take_up=False) as house:
+    async with open_house(config, home, take_up=False, parts=parts) as house:
         made = await prepare(
             house.access, house.mint, listen=listen, home=home, project=house.project, at=house.clock.now()
         )
@@ -164,7 +195,7 @@ async def _serve(config: Config, home: Path, listen: str, drain_s: float) -> Non
             house.announce(url_of(listener))
             _greet(house, made)
             _calm_garbage_collection()
-            await Serving(house, listener, drain_s=drain_s).run()
+            await Serving(house, listener).run()
         finally:
             listener.close()
 
@@ -175,6 +206,13 @@ def _calm_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _allow_many_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _greet(house: House, made: Path | None) -> None:
@@ -197,8 +235,9 @@ def _greet(house: House, made: Path | None) -> None:
     sys.stderr.write("\n".join(lines) + "\n")
 
 
-def serve(config: Config, home: Path, *, listen: str | None = None, drain_s: float = DRAIN_S) -> int:
+def serve(config: Config, home: Path, *, listen: str | None = None, parts: Parts = NO_PARTS) -> int:
     """Serve until asked to stop; the process's exit code. Raises errors of the tree when it cannot start."""
+    _allow_many_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, home, listen or config.server.listen, drain_s))
+        runner.run(_serve(config, home, listen or config.server.listen, parts))
     return os.EX_OK

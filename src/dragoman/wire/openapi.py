@@ -15,6 +15,14 @@ Document = dict[str, Any]
 
 _Schemas = dict[type, Document]
 
+_KEY: Document = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Your own name for this request. Sent again under it within 24 hours, it begins nothing new.",
+    "schema": {"type": "string", "minLength": 1},
+}
+
 
 def openapi(dialect: Dialect, *, version: str) -> Document:
     """The document. Struct types named by routes become component schemas; an operation's id is its method and path."""
@@ -51,16 +59,23 @@ def _operation(route: Route[Any], schemas: _Schemas) -> Document:
         "summary": route.summary,
         "responses": _responses(route, schemas),
     }
-    parameters = [
+    parameters: list[Document] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _PARAMETER.findall(route.path)
     ]
+    if _begins_a_turn(route):
+        parameters.append(_KEY)
     if parameters:
         operation["parameters"] = parameters
     if route.takes is not None:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[route.takes]}}}
     operation["security"] = [] if route.open else [{"credential": [route.scope] if route.scope else []}]
     return operation
+
+
+def _begins_a_turn(route: Route[Any]) -> bool:
+    """Whether an idempotency key means anything here: what only asks or changes can be sent again without one."""
+    return route.method == "POST" and route.answer is None
 
 
 def _responses(route: Route[Any], schemas: _Schemas) -> Document:

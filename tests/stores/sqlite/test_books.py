@@ -3,12 +3,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dragoman.core import events as ev
 from dragoman.core.names import ConversationId
-from dragoman.stores.sqlite.books import ROWS_MAX, SEQ_MASK, place
+from dragoman.core.operations import Mark
+from dragoman.stores.sqlite.books import ROWS_MAX
 from dragoman.stores.sqlite.store import SqliteStore, open_store
 from tests.stores.talk import PROJECT, begin, say, turn
 from tests.support import FixedClock
@@ -24,15 +23,6 @@ async def store(tmp_path: Path, clock: FixedClock) -> AsyncIterator[SqliteStore]
     opened = await open_store(tmp_path / "x.db", clock, writer=True)
     yield opened
     await opened.close()
-
-
-@given(
-    st.tuples(st.integers(1, 2**31 - 1), st.integers(0, SEQ_MASK)),
-    st.tuples(st.integers(1, 2**31 - 1), st.integers(0, SEQ_MASK)),
-)
-def test_places_are_in_order_of_tape_and_seq_and_fit_the_column(one: tuple[int, int], other: tuple[int, int]):
-    assert (place(*one) < place(*other)) == (one < other)
-    assert place(*one) < 2**63
 
 
 @pytest.mark.parametrize("at", [1_700_000_000.123456789, 1_700_000_000.1, 0.000001, 4_102_444_800.999999])
@@ -83,10 +73,22 @@ async def test_a_conversation_made_and_deleted_in_one_batch_is_gone(store: Sqlit
     assert [entry.event for entry in entries][0::2] == [turn("c", "r2").created, ev.RunClaimed(1)]
 
 
+async def test_a_key_made_and_deleted_in_one_batch_is_gone(store: SqliteStore):
+    keyed = Mark("f", key="k")
+    first, _, second, third = await asyncio.gather(
+        store.accept(turn("c", "r1", mark=keyed)),
+        store.delete(PROJECT, ConversationId("c")),
+        store.accept(turn("c", "r2", mark=keyed)),
+        store.accept(turn("c", "r3", mark=keyed)),
+    )
+    assert [(one.run, one.replayed) for one in (first, second, third)] == [("r1", False), ("r2", False), ("r2", True)]
+
+
 async def test_a_run_begun_and_ended_in_one_batch_is_read_back_whole(store: SqliteStore):
     claim = await begin(store, "c", "r1")
     appended, following = await asyncio.gather(
-        store.append(claim, (ev.ReplyFinished("x"),)), store.finish(claim, (ev.RunCancelled(),), weight=1)
+        store.append(claim, (ev.ReplyFinished("x"),), after=3),
+        store.finish(claim, (ev.RunCancelled(),), after=4, weight=1),
     )
     assert (appended, following) == (4, None)
     info = await store.get(PROJECT, ConversationId("c"))

@@ -12,11 +12,14 @@ import pytest
 from dragoman.access.ports import Credential, Project
 from dragoman.core import events as ev
 from dragoman.core.errors import Conflict, Unavailable
+from dragoman.core.events import Entry
 from dragoman.core.names import ConversationId, ProjectId, RunId, Scope, Tape
+from dragoman.core.operations import Mark
 from dragoman.runtime.ports import StaleClaim
 from dragoman.stores.sqlite.lock import Holder, holder_of
+from dragoman.stores.sqlite.open_tapes import place
 from dragoman.stores.sqlite.store import SqliteStore, open_store
-from tests.stores.talk import PROJECT, answer, begin, created, say, turn, wait
+from tests.stores.talk import PROJECT, answer, append, begin, created, finish, say, turn, wait
 from tests.support import FixedClock
 
 MINE = Project(ProjectId("mine"), "Mine", 1.0)
@@ -42,13 +45,21 @@ def rows(path: Path) -> dict[str, int]:
     return counts
 
 
+def insert(path: Path, table: str, *values: object) -> None:
+    """As some other version wrote it."""
+    connection = sqlite3.connect(path)
+    connection.execute(f"insert into {table} values ({', '.join('?' * len(values))})", values)
+    connection.commit()
+    connection.close()
+
+
 # -- again after a stop ----------------------------------------------------------------------------------------------
 
 
 async def test_everything_is_there_again(path: Path):
     first = await open_store(path, FixedClock(), writer=True)
     claim = await begin(first, "c", "r1", "one")
-    await first.append(claim, (ev.ReplyStarted("a", "m"), ev.TextAdded("x"), ev.ReplyFinished("x")))
+    await append(first, claim, (ev.ReplyStarted("a", "m"), ev.TextAdded("x"), ev.ReplyFinished("x")))
     await wait(first, "c", "r2", "two")
     await first.put_project(MINE)
     before = await first.read(claim.tape, after=0)
@@ -59,8 +70,8 @@ async def test_everything_is_there_again(path: Path):
     assert await second.read(claim.tape, after=0) == before
     assert await second.get(PROJECT, ConversationId("c")) == info
     assert await second.project(MINE.id) == MINE
-    assert await second.append(claim, (ev.TextAdded("y"),)) == len(before) + 1
-    following = await second.finish(claim, (ev.RunCancelled(),), weight=1)
+    assert await append(second, claim, (ev.TextAdded("y"),)) == len(before) + 1
+    following = await finish(second, claim, (ev.RunCancelled(),), weight=1)
     assert following is not None
     assert following.run == "r2"
     after = await second.get(PROJECT, ConversationId("c"))
@@ -82,7 +93,7 @@ async def test_the_number_of_a_deleted_tape_never_comes_back(path: Path):
 
 async def test_nothing_is_left_of_what_was_deleted(store: SqliteStore, path: Path):
     claim = await begin(store, "c", "r1")
-    await store.append(claim, (ev.TextAdded("x"),))
+    await append(store, claim, (ev.TextAdded("x"),))
     await wait(store, "c", "r2")
     await store.put_messages(created("d"), ev.MessagesImported(()), at=1.0, updated_at=1.0, run=RunId("r3"))
     await store.delete(PROJECT, ConversationId("c"))
@@ -90,15 +101,104 @@ async def test_nothing_is_left_of_what_was_deleted(store: SqliteStore, path: Pat
     assert set(rows(path).values()) == {0}
 
 
+async def test_a_kind_that_a_newer_version_wrote_is_read_back_and_gone_past(path: Path):
+    first = await open_store(path, FixedClock(), writer=True)
+    claim = await say(first, "c", "r1", "hi", "hello")
+    live = await begin(first, "c", "r2")
+    await first.close()
+    body = '{"kind":"moon_risen",  "over":"sea"}'
+    insert(path, "entries", place(live.tape, 9), place(live.tape, 7), "", "moon_risen", 5_000_000, 0, body)
+    second = await open_store(path, FixedClock(), writer=True)
+    tape = await second.read(claim.tape, after=8)
+    assert list(tape) == [Entry(9, RunId("r2"), 5.0, ev.Unread("moon_risen", body))]
+    assert ev.dump_event(tape[0].event) == body.encode()
+    assert (await second.read_run(live))[-1] == tape[0]
+    assert await second.append(live, (ev.TextAdded("x"),), after=9) == 10
+    await second.finish(live, (ev.RunCompleted(),), after=10, weight=1)
+    assert tape[0] in await second.history(claim.tape, before=99, chars_max=99)
+    await second.close()
+
+
 async def test_bodies_are_kept_as_the_bytes_they_were(store: SqliteStore, path: Path):
     event = ev.TextAdded('grüße \0 "🦉" \u2028')
     claim = await begin(store, "c", "r1")
-    await store.append(claim, (event,))
+    await append(store, claim, (event,))
     connection = sqlite3.connect(path)
     connection.text_factory = bytes
     ((body,),) = connection.execute("select body from deltas").fetchall()
     connection.close()
     assert body == ev.dump_event(event)
+
+
+async def test_nobody_holds_a_lease_in_a_file_that_was_just_opened(path: Path):
+    first = await open_store(path, FixedClock(), writer=True)
+    for number in range(3):
+        await begin(first, f"c{number}", f"r{number}")
+    await wait(first, "c0", "queued")
+    assert list(await first.take_lost(limit=10)) == []
+    await first.close()
+    second = await open_store(path, FixedClock(), writer=True)
+    assert [(claim.run, claim.epoch) for claim in await second.take_lost(limit=2)] == [("r0", 2), ("r1", 2)]
+    assert [claim.run for claim in await second.take_lost(limit=2)] == ["r2"]
+    assert list(await second.take_lost(limit=2)) == []
+    await second.close()
+
+
+async def test_a_claim_of_before_is_good_in_a_file_opened_again_until_it_is_taken(path: Path):
+    first = await open_store(path, FixedClock(), writer=True)
+    claim = await begin(first, "c", "r1")
+    await first.close()
+    second = await open_store(path, FixedClock(), writer=True)
+    assert await second.renew((claim,)) == frozenset()
+    assert list(await second.take_lost(limit=2)) == []
+    await second.close()
+
+
+async def test_a_lease_is_as_long_as_the_store_was_told(path: Path):
+    clock = FixedClock()
+    store = await open_store(path, clock, writer=True, lease_s=2.0)
+    await begin(store, "c", "r1")
+    clock.move(1.9)
+    assert list(await store.take_lost(limit=2)) == []
+    clock.move(0.2)
+    assert [claim.run for claim in await store.take_lost(limit=2)] == ["r1"]
+    await store.close()
+
+
+async def test_keys_and_answers_are_there_again(path: Path):
+    first = await open_store(path, FixedClock(), writer=True)
+    accepted = await first.accept(turn("c", "r1", mark=Mark("f", key="k")))
+    await first.keep_answer(PROJECT, "k", b"answer")
+    await first.close()
+    second = await open_store(path, FixedClock(), writer=True)
+    assert await second.answer_kept(PROJECT, "k") == b"answer"
+    again = await second.accept(turn("c", "r2", mark=Mark("f", key="k")))
+    assert (again.run, again.replayed, again.seq) == ("r1", True, accepted.seq)
+    await second.close()
+
+
+# -- a probe ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_probe_commits_and_the_file_does_not_grow(store: SqliteStore, path: Path):
+    def pages() -> int:
+        connection = sqlite3.connect(path)
+        found = connection.execute("pragma page_count").fetchone()[0]
+        connection.close()
+        return found
+
+    def probed() -> int:
+        connection = sqlite3.connect(path)
+        found = connection.execute("select number from probes").fetchone()[0]
+        connection.close()
+        return found
+
+    await store.probe()
+    before = pages()
+    for _ in range(300):
+        await store.probe()
+    assert pages() == before
+    assert probed() == 301
 
 
 # -- kill -9 ---------------------------------------------------------------------------------------------------------
@@ -108,15 +208,16 @@ import asyncio, sys
 from pathlib import Path
 from dragoman.core import events as ev
 from dragoman.stores.sqlite.store import open_store
-from tests.stores.talk import answer, begin
+from tests.stores.talk import answer, append, begin, finish
 from tests.support import FixedClock
 
 async def talk(store, name):
     for number in range(10_000):
         claim = await begin(store, f"{name}-{number % 3}", f"{sys.argv[2]}-{name}-{number}")
         print(claim.tape, 1, flush=True)
-        print(claim.tape, await store.append(claim, (ev.TextAdded("x" * 50),)), flush=True)
-        await store.finish(claim, answer("y" * 300), weight=300)
+        seq = await store.append(claim, (ev.TextAdded("x" * 50),), after=claim.seq)
+        print(claim.tape, seq, flush=True)
+        await store.finish(claim, answer("y" * 300), after=seq, weight=300)
 
 async def main():
     store = await open_store(Path(sys.argv[1]), FixedClock(), writer=True)
@@ -141,11 +242,14 @@ async def test_what_was_acknowledged_survives_kill_9(path: Path):
     for kill in range(3):
         process = child(path, f"k{kill}")
         assert process.stdout is not None
+        assert process.stderr is not None
         for _ in range(40 + 37 * kill):
             tape, seq = map(int, process.stdout.readline().split())
             acknowledged[tape] = max(acknowledged.get(tape, 0), seq)
         process.kill()
-        rest, errors = process.communicate(timeout=5)
+        process.wait(5)
+        with process.stdout, process.stderr:
+            rest, errors = process.stdout.read(), process.stderr.read()  # what we had begun to read, to its end
         assert errors == ""
         for line in rest.splitlines(keepends=True):
             if line.endswith("\n"):
@@ -233,9 +337,17 @@ async def test_beside_a_writer_one_reads_what_is_committed(store: SqliteStore, b
 async def test_beside_a_writer_nothing_is_put_on_a_tape(store: SqliteStore, beside: SqliteStore):
     claim = await begin(store, "c", "r1")
     for attempt in (
+        beside.renew((claim,)),
+        beside.release((claim,)),
+        beside.take_lost(limit=1),
+        beside.ask(RunId("r1"), ev.CancelAsked()),
+        beside.asked((claim,)),
+        beside.bell(),
+        beside.prune(ended_before=1.0, limit=1),
+        beside.probe(),
         beside.accept(turn("c", "r2")),
-        beside.append(claim, (ev.TextAdded("x"),)),
-        beside.finish(claim, answer("x"), weight=1),
+        append(beside, claim, (ev.TextAdded("x"),)),
+        finish(beside, claim, answer("x"), weight=1),
         beside.reclaim(RunId("r1")),
         beside.end_waiting(RunId("r1"), ev.RunCancelled()),
         beside.delete(PROJECT, ConversationId("c")),
@@ -253,7 +365,7 @@ async def test_beside_a_writer_access_is_written(store: SqliteStore, beside: Sql
         await beside.put_project(MINE)
     await beside.put_credential(credential)
     await beside.touch_credential("k1", at=5.0)
-    assert await store.append(claim, (ev.TextAdded("x"),)) == 4
+    assert await append(store, claim, (ev.TextAdded("x"),)) == 4
     found = await store.credential("k1")
     assert found is not None
     assert found.last_used_at == 5.0
@@ -279,15 +391,15 @@ async def test_a_project_deleted_beside_the_writer_takes_its_tapes_along(
     other = await begin(store, "c", "r3")
     assert await beside.delete_project(MINE.id) is True
     results = await asyncio.gather(
-        store.append(live, (ev.TextAdded("x"),)),
-        store.append(other, (ev.TextAdded("x"),)),
+        append(store, live, (ev.TextAdded("x"),)),
+        append(store, other, (ev.TextAdded("x"),)),
         return_exceptions=True,
     )
     assert isinstance(results[0], StaleClaim)
     assert results[1] == 4
     await asyncio.wait_for(waiting, 5)
     with pytest.raises(StaleClaim):
-        await store.finish(streamed, answer("x"), weight=1)
+        await finish(store, streamed, answer("x"), weight=1)
     assert list(await store.read(live.tape, after=0)) == []
     assert rows(path) == {"conversations": 1, "entries": 3, "deltas": 1, "runs": 1, "projects": 0, "credentials": 0}
 

@@ -34,6 +34,9 @@ RUN_FAILED = "Agent execution failed"
 
 RATE_LIMITS = frozenset({"per_ip_rpm", "per_credential_rpm", "per_project_rpm"})
 
+SENTENCES = {"not_allowed": 403, "conflict": 409, "key_reused": 422, "expired": 410, "not_offered": 501}
+"""Errors of which nothing is said but their own sentence, by code."""
+
 PING = b": ping\n\n"
 
 # -- chat ------------------------------------------------------------------------------------------------------------
@@ -130,6 +133,8 @@ class Stream:
                 | ev.ClientToolRequested()
                 | ev.HandedOver()
                 | ev.TitleGiven()
+                | ev.CancelAsked()
+                | ev.Unread()
             ):
                 return b""
             case _:
@@ -311,22 +316,20 @@ def fail(error: DragomanError, request: Request | None) -> Reply:
             return json_reply(shapes.ErrorBody(error.detail, rows or UNSET), status=400)
         case errors.NotAuthenticated():
             return _error(401, "Authentication required", ("www-authenticate", "Bearer"))
-        case errors.NotAllowed():
-            return _error(403, error.detail)
         case errors.NotFound():
             return _error(404, _not_found(error, request))
         case errors.WrongMethod():
             return _error(405, "Method Not Allowed", ("allow", ", ".join(error.allowed)))
-        case errors.Conflict():
-            return _error(409, error.detail)
         case errors.LimitReached():
             return _limited(error)
-        case errors.NotOffered():
-            return _error(501, error.detail)
+        case errors.StillRunning():
+            return _error(409, error.detail, ("retry-after", _whole_seconds(error.retry_after_s)))
         case errors.Unavailable():
             return _error(503, error.detail, ("retry-after", _whole_seconds(error.retry_after_s)))
         case errors.BackendFailed():
             return _error(502, RUN_FAILED)
+        case _ if error.code in SENTENCES:
+            return _error(SENTENCES[error.code], error.detail)
         case _:
             return _error(500, "Internal server error")
 

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from dragoman.core import events as ev
-from dragoman.core.events import DELTAS, Entry, Event, load_event
+from dragoman.core.events import DELTAS, Entry, Event
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.runtime.keeping import KINDS, replied_at
+from dragoman.runtime.leases import Leases
+from dragoman.stores.sqlite.open_tapes import SEQ_BITS, SEQ_MASK, OpenRun, OpenTape, load_tape, microseconds, place
 from dragoman.stores.sqlite.queries import columns, for_rows, statement
-
-SEQ_BITS = 32
-SEQ_MASK = (1 << SEQ_BITS) - 1
 
 TAPES_MAX = 8192
 """Tapes remembered between batches; past that all without an open run are forgotten."""
@@ -31,89 +31,34 @@ _DELTAS = frozenset[type[Event]](DELTAS)
 _FOLDED = frozenset[type[Event]]((ev.ReplyFinished, ev.AttemptReset, ev.TitleGiven))
 
 
-def place(tape: int, seq: int) -> int:
-    """A point on a tape as the file's keys spell it."""
-    return tape << SEQ_BITS | seq
-
-
-def microseconds(at: float) -> int:
-    return round(at * 1_000_000)
-
-
-class OpenRun:
-    """A run that has not ended. `place` is that of its first entry, `number` its key among runs."""
-
-    __slots__ = (
-        "ended",
-        "ended_at",
-        "epoch",
-        "id",
-        "number",
-        "place",
-        "project",
-        "replied_seq",
-        "started_at",
-        "status",
-        "users",
-    )
-
-    def __init__(self, run: RunId, project: ProjectId, number: int, where: int, at: int) -> None:
-        self.id = run
-        self.project = project
-        self.number = number
-        self.place = where
-        self.status = "queued"
-        self.epoch = 0
-        self.users = 0
-        self.started_at = at
-        self.ended = 0
-        self.ended_at = 0
-        self.replied_seq = 0
-
-
-class OpenTape:
-    """A tape as it stands after all that was planned so far. `runs` are those open, in order; the first is live."""
-
-    __slots__ = (
-        "conversation",
-        "created_at",
-        "head",
-        "messages",
-        "number",
-        "origin",
-        "project",
-        "runs",
-        "title",
-        "turns",
-        "updated_at",
-    )
-
-    def __init__(self, number: Tape, project: ProjectId, conversation: ConversationId, origin: str, at: int) -> None:
-        self.number = number
-        self.project = project
-        self.conversation = conversation
-        self.origin = origin
-        self.title = ""
-        self.created_at = at
-        self.updated_at = at
-        self.messages = 0
-        self.turns = 0
-        self.head = 0
-        self.runs: list[OpenRun] = []
-
-
 Push = tuple[Tape, list[Entry], list[int]]
 """Entries of one tape that are committed once the batch is, and the characters of each."""
 
 
-class Books:
-    """The writer's memory and its pending rows. Between `open` and `commit` it plans one batch."""
+class KeptKey(Struct, frozen=True, gc=False):
+    """The turn that a request with a key began."""
 
-    def __init__(self, *, tapes_max: int = TAPES_MAX) -> None:
+    fingerprint: str
+    tape: Tape
+    seq: int
+    run: RunId
+    conversation: ConversationId
+
+
+class Books:
+    """The writer's memory and its pending rows. Between `open` and `commit` it plans one batch. `leases` are given and
+    taken once a batch is committed, and outlast what is forgotten."""
+
+    def __init__(self, leases: Leases, *, tapes_max: int = TAPES_MAX) -> None:
         self._tapes_max = tapes_max
+        self.leases = leases
         self.pushes: list[Push] = []
         self.gone: list[Tape] = []
-        """Tapes deleted by this batch."""
+        """Tapes deleted by this batch, or of which it deletes something."""
+        self.rung = False
+        """Something was asked of a run by this batch."""
+        self.leased: dict[RunId, int] = {}
+        """Runs that this batch gives a lease, with their epochs."""
         self.now = 0.0
         self.now_us = 0
         self._connection: sqlite3.Connection
@@ -126,6 +71,10 @@ class Books:
         self._changed_runs: dict[int, OpenRun] = {}
         self._entries: list[Any] = []
         self._deltas: list[Any] = []
+        self._keys: list[Any] = []
+        self._new_keys: dict[tuple[ProjectId, str], KeptKey] = {}
+        """Of this batch."""
+        self._ended: list[RunId] = []
 
     def open(self, connection: sqlite3.Connection, now: float) -> None:
         """Begin to plan a batch, all of it at the time `now`."""
@@ -134,7 +83,10 @@ class Books:
         self.now = self.now_us / 1_000_000
         self.pushes = []
         self.gone = []
+        self.rung = False
         self._absent = set()
+        if self._new_keys:
+            self._new_keys = {}
         if len(self._tapes) > self._tapes_max:
             kept = {number: tape for number, tape in self._tapes.items() if tape.runs}
             self._tapes = kept if len(kept) < self._tapes_max else {}
@@ -154,21 +106,26 @@ class Books:
         """Write what is due and make it durable. A batch of one statement is a transaction by itself."""
         connection = self._connection
         due = self._take_due()
-        if not connection.in_transaction:
-            if not due:
-                return
-            if len(due) == 1:
-                connection.execute(*due[0])
-                return
-            connection.execute("begin immediate")
-        for each in due:
-            connection.execute(*each)
-        connection.execute("commit")
+        if len(due) == 1 and not connection.in_transaction:
+            connection.execute(*due[0])
+        elif due or connection.in_transaction:
+            if not connection.in_transaction:
+                connection.execute("begin immediate")
+            for each in due:
+                connection.execute(*each)
+            connection.execute("commit")
+        if self.leased or self._ended:
+            self._settle_leases()
+
+    def _settle_leases(self) -> None:
+        self.leases.give(self.leased)
+        self.leases.end(self._ended)
+        self.leased, self._ended = {}, []
 
     def forget(self) -> None:
         """Drop the batch and everything remembered: it went wrong."""
-        self.pushes, self.gone = [], []
-        self._changed_tapes, self._changed_runs, self._entries, self._deltas = {}, {}, [], []
+        self.pushes, self.gone, self.rung, self.leased, self._ended = [], [], False, {}, []
+        self._changed_tapes, self._changed_runs, self._entries, self._deltas, self._keys = {}, {}, [], [], []
         self._tapes, self._numbers, self._last_tape, self._last_run = {}, {}, None, None
 
     # -- plain statements ------------------------------------------------------------------------------------------
@@ -250,25 +207,42 @@ class Books:
         tape = self._tapes.pop(number, None)
         if tape is not None:
             self._numbers.pop((tape.project, tape.conversation), None)
+            self._ended += [run.id for run in tape.runs]
+        self._new_keys = {name: key for name, key in self._new_keys.items() if key.tape != number}
+
+    def end_run(self, tape: OpenTape, run: OpenRun) -> None:
+        """Its last entry was written just now."""
+        run.ended = place(tape.number, tape.head)
+        run.ended_at = self.now_us
+        tape.runs.remove(run)
+        self._ended.append(run.id)
+        self.changed(tape)
+        self.changed_run(run)
 
     def _load(self, number: Tape) -> OpenTape | None:
-        row = self.look_up("tape_by_number", number)
-        if row is None:
+        tape = load_tape(self.look_up_all, number)
+        if tape is None:
             self.gone.append(number)  # another process deleted it; its readers do not know yet
             return None
-        tape = OpenTape(number, ProjectId(row[1]), ConversationId(row[2]), row[4], row[5])
-        tape.title, tape.updated_at, tape.messages, tape.turns, tape.head = row[3], row[6], row[7], row[8], row[9]
-        tape.runs.extend(self._load_run(tape, run) for run in self.look_up_all("runs_open", number))
         self._tapes[number] = tape
         self._numbers[tape.project, tape.conversation] = number
         return tape
 
-    def _load_run(self, tape: OpenTape, row: tuple[Any, ...]) -> OpenRun:
-        run = OpenRun(RunId(row[2]), tape.project, row[1], row[0], row[6])
-        run.status, run.epoch, run.users = row[3], row[4], row[5]
-        for where, body in self.look_up_all("run_replies", run.place):
-            run.replied_seq = replied_at(run.replied_seq, load_event(body), where & SEQ_MASK)
-        return run
+    # -- keys ------------------------------------------------------------------------------------------------------
+
+    def key(self, project: ProjectId, key: str, *, since_us: int) -> KeptKey | None:
+        """The turn it began, if that was not before `since_us`."""
+        found = self._new_keys.get((project, key))
+        if found is None and (row := self.look_up("turn_of_key", project, key, since_us)) is not None:
+            found = KeptKey(row[0], Tape(row[1] >> SEQ_BITS), row[1] & SEQ_MASK, RunId(row[2]), ConversationId(row[3]))
+        return found
+
+    def keep_key(self, key: str, fingerprint: str, tape: OpenTape, run: OpenRun) -> None:
+        """The turn that was begun just now has this key."""
+        self._keys += (run.place, tape.project, key, fingerprint, run.id, self.now_us)
+        self._new_keys[tape.project, key] = KeptKey(
+            fingerprint, tape.number, run.place & SEQ_MASK, run.id, tape.conversation
+        )
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -281,26 +255,33 @@ class Books:
         *,
         weight: int = 0,
     ) -> int:
-        """Put events at the end of a tape; the seq of the last one. `weight` stands on the last, a run's end."""
+        """Put events at the end of a tape, of a run's those that its owner wrote; the seq of the last one. `weight`
+        stands on the last, a run's end."""
         if not events:
             return tape.head
         seq, base, at, at_us = tape.head, tape.number << SEQ_BITS, self.now, self.now_us
         run_id, run_place = (RunId(""), 0) if run is None else (run.id, run.place)
         entries: list[Entry] = []
+        spoke = False
         for event, body in zip(events, bodies, strict=True):
             seq += 1
             kind, where = type(event), base | seq
             if kind in _DELTAS:
                 self._deltas += (where, run_place, at_us, body)
+                spoke = True
             else:
                 first = run_id if where == run_place else ""
-                self._entries += (where, run_place, first, KINDS[kind], at_us, 0, body)
+                name = event.name if isinstance(event, ev.Unread) else KINDS[kind]
+                self._entries += (where, run_place, first, name, at_us, 0, body)
                 if kind in _FOLDED:
                     self._fold(tape, run, event, seq)
             entries.append(Entry(seq, run_id, at, event))
         if weight:
             self._entries[-2] = weight
         tape.head = seq
+        if run is not None:
+            run.written = seq
+            run.spoke = run.spoke or spoke
         self.pushes.append((tape.number, entries, list(map(len, bodies))))
         return seq
 
@@ -322,10 +303,10 @@ class Books:
     def _take_due(self) -> list[tuple[str, Sequence[Any]]]:
         due: list[tuple[str, Sequence[Any]]] = []
         if self._changed_tapes:
-            due.extend(_in_chunks("put_conversations", _conversation_rows(self._changed_tapes.values())))
+            due.extend(_in_chunks("put_conversations", _flat(self._changed_tapes.values())))
             self._changed_tapes = {}
         if self._changed_runs:
-            due.extend(_in_chunks("put_runs", _run_rows(self._changed_runs.values())))
+            due.extend(_in_chunks("put_runs", _flat(self._changed_runs.values())))
             self._changed_runs = {}
         if self._entries:
             due.extend(_in_chunks("put_entries", self._entries))
@@ -333,6 +314,9 @@ class Books:
         if self._deltas:
             due.extend(_in_chunks("put_deltas", self._deltas))
             self._deltas = []
+        if self._keys:
+            due.extend(_in_chunks("put_keys", self._keys))
+            self._keys = []
         return due
 
 
@@ -345,18 +329,5 @@ def _in_chunks(name: str, flat: list[Any]) -> list[tuple[str, Sequence[Any]]]:
     return [(for_rows(name, len(chunk) // width), chunk) for chunk in chunks]
 
 
-def _conversation_rows(tapes: Iterable[OpenTape]) -> list[Any]:
-    rows: list[Any] = []
-    for tape in tapes:
-        live = tape.runs[0].id if tape.runs else ""
-        rows += (tape.number, tape.project, tape.conversation, tape.title, tape.origin, tape.created_at)
-        rows += (tape.updated_at, tape.messages, tape.turns, live)
-    return rows
-
-
-def _run_rows(runs: Iterable[OpenRun]) -> list[Any]:
-    rows: list[Any] = []
-    for run in runs:
-        rows += (run.number, run.id, run.project, run.place, run.status, run.epoch, run.users)
-        rows += (run.started_at, run.ended, run.ended_at)
-    return rows
+def _flat(changed: Iterable[OpenTape | OpenRun]) -> list[Any]:
+    return [value for each in changed for value in each.row()]

@@ -1,5 +1,8 @@
 """Connections to the file: how they are opened, and what their errors mean."""
 
+import errno
+import fcntl
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -18,6 +21,7 @@ CHECKPOINT_PAGES = 1000
 """The log is copied into the file each time it has grown by so many pages of 4 KiB."""
 LOG_KEPT_BYTES = 64 * 1024 * 1024
 """The log's file is cut to this size when a burst is over."""
+LOG_CHUNK_BYTES = 1024 * 1024
 
 _SQLITE_MIN = (3, 38, 0)  # strict tables, and JSON without having to be compiled in
 
@@ -80,12 +84,63 @@ def _use_log(connection: sqlite3.Connection) -> str:
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """The connection of the thread that writes tapes. Raises Unavailable."""
+    """The connection of the thread that writes tapes; what it sees is on the disk. Raises Unavailable, also when the
+    file cannot be written."""
     connection = connect(path)
-    connection.execute(f"pragma cache_size=-{WRITER_CACHE_KIB}")
-    connection.execute(f"pragma wal_autocheckpoint={CHECKPOINT_PAGES}")
-    connection.execute(f"pragma journal_size_limit={LOG_KEPT_BYTES}")
+    try:
+        connection.execute(f"pragma cache_size=-{WRITER_CACHE_KIB}")
+        connection.execute(f"pragma wal_autocheckpoint={CHECKPOINT_PAGES}")
+        connection.execute(f"pragma journal_size_limit={LOG_KEPT_BYTES}")
+        _settle_log(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise storage_error(error, path) from error
+    except Unavailable:
+        connection.close()
+        raise
     return connection
+
+
+def log_path(path: Path) -> Path:
+    """Where SQLite keeps the log: beside the file itself, if `path` is a link to it."""
+    real = path.resolve()
+    return real.with_name(real.name + "-wal")
+
+
+def _settle_log(connection: sqlite3.Connection, path: Path) -> None:
+    """Put everything that stands in the log on the disk, before anything is built on it or anybody is told of it.
+
+    Whoever opens a log finds transactions in it that nobody synced: a process died in the middle of its commit, or the
+    sync failed. After a failed sync the kernel takes pages for clean that the disk never got, and the next sync says
+    that all is well (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020): what is
+    committed behind them would be lost with them. So every byte is written once more, under the lock that keeps others
+    from adding to the log, and then synced. Writing the same bytes in place harms nothing at whatever moment it breaks
+    off.
+    """
+    connection.execute("begin immediate")
+    try:
+        _write_again(log_path(path))
+    except FileNotFoundError:
+        pass  # there is no log before the first write
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise _full(str(error)) if full else _failed(str(error)) from error
+    finally:
+        connection.execute("rollback")
+
+
+def _write_again(log: Path) -> None:
+    descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        at = 0
+        while chunk := os.pread(descriptor, LOG_CHUNK_BYTES, at):
+            at += os.pwrite(descriptor, chunk, at)
+        if at:
+            os.fsync(descriptor)
+            if full_sync := getattr(fcntl, "F_FULLFSYNC", None):  # macOS: what `pragma fullfsync` does
+                fcntl.fcntl(descriptor, full_sync)
+    finally:
+        os.close(descriptor)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -119,17 +174,25 @@ def storage_error(error: sqlite3.Error, path: Path) -> Unavailable:
     """The same in the words of the error tree."""
     internal = f"{path}: {getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}"
     if primary_code(error) == _FULL:
-        return Unavailable(
-            "The server's disk is full; nothing was kept. Try again once there is room.",
-            code="storage_full",
-            internal=internal,
-        )
+        return _full(internal)
     if is_busy(error):
         return Unavailable(
             "The server's store is locked by another program; nothing was kept. Try again in a moment.",
             code="storage_busy",
             internal=internal,
         )
+    return _failed(internal)
+
+
+def _full(internal: str) -> Unavailable:
+    return Unavailable(
+        "The server's disk is full; nothing was kept. Try again once there is room.",
+        code="storage_full",
+        internal=internal,
+    )
+
+
+def _failed(internal: str) -> Unavailable:
     return Unavailable(
         "The server's store does not work at the moment; its log says why. Try again later.",
         code="storage_failed",

@@ -23,7 +23,9 @@ class Holder(Struct, frozen=True):
 
 
 def lock_path(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
+    """The same by whichever name of the file: a link to a store is that store."""
+    real = path.resolve()
+    return real.with_name(real.name + ".lock")
 
 
 class TapeLock:

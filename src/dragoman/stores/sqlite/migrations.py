@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from dragoman.core.errors import Conflict, Unavailable
+from dragoman.runtime.fuses import blow
 from dragoman.stores.sqlite.connection import storage_error
 from dragoman.stores.sqlite.lock import holder_of
 
@@ -102,6 +103,7 @@ def _apply(connection: sqlite3.Connection, path: Path, known: tuple[Step, ...], 
                 "insert into schema_version (version, min_reader, name) values (?, ?, ?)",
                 (due[0].version, due[0].min_reader, due[0].name),
             )
+            blow("migrate.step")
             connection.execute("commit")
         except BaseException:
             if connection.in_transaction:

@@ -120,7 +120,8 @@ select count(*) from conversations where project = ?1
 select cast(
     '[{"id":' || json_quote(r.id) || ',"conversation":' || json_quote(c.id) || ',"tape":' || c.tape
     || ',"status":"' || r.status || '","epoch":' || r.epoch || ',"first_seq":' || (r.place & 4294967295)
-    || ',"started_at":' || r.started_at || 'e-6,"ended_at":' || iif(r.ended = 0, 'null', r.ended_at || 'e-6') || '}]' as blob)
+    || ',"started_at":' || r.started_at || 'e-6,"ended_at":' || iif(r.ended = 0, 'null', r.ended_at || 'e-6')
+    || ',"pruned":' || iif(r.pruned = 1, 'true', 'false') || '}]' as blob)
 from runs r join conversations c on c.tape = r.place >> 32
 where r.id = ?2 and (?1 is null or r.project = ?1)
 
@@ -129,7 +130,8 @@ where r.id = ?2 and (?1 is null or r.project = ?1)
 select cast('[' || group_concat(
     '{"id":' || json_quote(r.id) || ',"conversation":' || json_quote(r.conversation) || ',"tape":' || r.tape
     || ',"status":"' || r.status || '","epoch":' || r.epoch || ',"first_seq":' || (r.place & 4294967295)
-    || ',"started_at":' || r.started_at || 'e-6,"ended_at":' || iif(r.ended = 0, 'null', r.ended_at || 'e-6') || '}'
+    || ',"started_at":' || r.started_at || 'e-6,"ended_at":' || iif(r.ended = 0, 'null', r.ended_at || 'e-6')
+    || ',"pruned":' || iif(r.pruned = 1, 'true', 'false') || '}'
 ) || ']' as blob)
 from (
     select n.*, c.id as conversation, c.tape
@@ -180,8 +182,67 @@ select place, body from entries
 where place > ?1 and place <= ?1 | 4294967295 and run = ?1 and kind in ('reply_finished', 'attempt_reset')
 order by place
 
+-- name: run_last_places
+-- ?1: the run's place. Those of the last entry but deltas that its owner wrote, of its last delta, and of the last entry
+-- that others wrote (`events.ASKS`); 0 = none.
+select coalesce((
+    select place from entries
+    where place >= ?1 and place <= ?1 | 4294967295 and run = ?1 and kind <> 'cancel_asked'
+    order by place desc limit 1
+), 0), coalesce((
+    select place from deltas where place > ?1 and place <= ?1 | 4294967295 and run = ?1 order by place desc limit 1
+), 0), coalesce((
+    select place from entries
+    where place > ?1 and place <= ?1 | 4294967295 and run = ?1 and kind = 'cancel_asked'
+    order by place desc limit 1
+), 0)
+
+-- name: run_written_after
+-- ?1: the run's place; ?2: a place; ?3: how many at most. What the run's owners wrote behind it.
+select place, body from entries
+where place > ?2 and place <= ?1 | 4294967295 and run = ?1 and kind <> 'cancel_asked'
+union all
+select place, body from deltas where place > ?2 and place <= ?1 | 4294967295 and run = ?1
+order by place limit ?3
+
+-- name: run_ended
+-- ?1: id. Of a run that has ended, with what stands right behind its end.
+select r.place, r.epoch, r.ended, coalesce(e.run, 0), coalesce(e.kind, '')
+from runs r left join entries e on e.place = r.ended + 1
+where r.id = ?1 and r.ended <> 0
+
 -- name: run_place
 select place from runs where id = ?1
+
+-- name: runs_running
+-- Claimed runs that have not ended, oldest first, as JSON.
+select json_group_array(json_array(place, id))
+from (select place, id from runs indexed by runs_open where ended = 0 and status = 'running' order by number)
+
+-- name: runs_to_prune
+-- ?1: a time; ?2: how many at most.
+select number, place, ended from runs indexed by runs_to_prune
+where pruned = 0 and ended <> 0 and ended_at < ?1
+order by ended_at, number limit ?2
+
+-- name: turn_of_key
+-- ?1: project; ?2: key; ?3: the time since which keys are known.
+select k.fingerprint, k.place, k.run_id, c.id
+from keys k cross join conversations c on c.tape = k.place >> 32
+where k.project = ?1 and k.key = ?2 and k.at >= ?3
+
+-- name: turn_of_fingerprint
+-- ?1: project; ?2: fingerprint; ?3: the time since which turns count. Runs are numbered in order of acceptance, so that
+-- none is looked at before the newest that is older; imported ones bear times of long ago, and no epoch.
+select r.place, r.id, c.id
+from runs r
+cross join entries e on e.place = r.place
+cross join conversations c on c.tape = r.place >> 32
+where r.project = ?1 and r.started_at >= ?3 and r.number > coalesce((
+    select o.number from runs o where o.project = ?1 and o.started_at < ?3 and o.epoch > 0
+    order by o.number desc limit 1
+), 0) and e.kind = 'turn_received' and json_extract(e.body, '$.fingerprint') = ?2
+order by r.number desc limit 1
 
 -- name: last_run
 select coalesce(max(number), 0) from runs
@@ -199,16 +260,47 @@ on conflict (tape) do update set
     live_run = excluded.live_run
 
 -- name: put_runs
-insert into runs (number, id, project, place, status, epoch, users, started_at, ended, ended_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+insert into runs (number, id, project, place, status, epoch, users, started_at, ended, ended_at, pruned)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (number) do update set
-    status = excluded.status, epoch = excluded.epoch, ended = excluded.ended, ended_at = excluded.ended_at
+    status = excluded.status, epoch = excluded.epoch, ended = excluded.ended, ended_at = excluded.ended_at,
+    pruned = excluded.pruned
 
 -- name: put_entries
 insert into entries (place, run, run_id, kind, at, weight, body) values (?, ?, ?, ?, ?, ?, ?)
 
 -- name: put_deltas
 insert into deltas (place, run, at, body) values (?, ?, ?, ?)
+
+-- name: put_keys
+-- The same key again is one that was forgotten.
+insert into keys (place, project, key, fingerprint, run_id, at) values (?, ?, ?, ?, ?, ?)
+on conflict (project, key) do update set
+    place = excluded.place, fingerprint = excluded.fingerprint, run_id = excluded.run_id, at = excluded.at,
+    answer = null
+
+-- name: keep_answer
+-- ?1: project; ?2: key; ?3: answer; ?4: the time since which keys are known.
+update keys set answer = ?3 where project = ?1 and key = ?2 and at >= ?4 and answer is null
+
+-- name: answer_kept
+-- ?1: project; ?2: key; ?3: the time since which keys are known.
+select answer from keys where project = ?1 and key = ?2 and at >= ?3
+
+-- name: delete_keys
+-- ?1: a time.
+delete from keys where at < ?1
+
+-- name: delete_deltas_of_run
+-- ?1: the run's place; ?2: that of its end.
+delete from deltas where place > ?1 and place <= ?2 and run = ?1
+
+-- name: mark_pruned
+-- ?1: the run's number; ?2: 1 or 2.
+update runs set pruned = ?2 where number = ?1
+
+-- name: probe
+update probes set number = number + 1
 
 -- name: delete_runs
 -- ?1: tape. Before its entries: they say which.

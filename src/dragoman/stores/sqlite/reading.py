@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dragoman.core.errors import DragomanError, Unavailable
-from dragoman.core.events import Entry
+from dragoman.core.events import Entry, load_entries
 from dragoman.core.operations import ConversationInfo, RunView
 from dragoman.stores.sqlite.connection import is_broken, open_reader, storage_error
 from dragoman.stores.sqlite.queries import statement
@@ -28,7 +28,6 @@ WAITING_MAX = 10_000
 
 R = TypeVar("R")
 
-_entries = msgspec.json.Decoder(list[Entry])
 _conversations = msgspec.json.Decoder(list[ConversationInfo])
 _runs = msgspec.json.Decoder(list[RunView])
 
@@ -119,7 +118,7 @@ def _deliver(future: "asyncio.Future[Any]", result: Any, error: Exception | None
 
 def entries(connection: sqlite3.Connection, name: str, *parameters: Any) -> list[Entry]:
     body = _body(connection, name, parameters)
-    return [] if body is None else _entries.decode(body)
+    return [] if body is None else load_entries(body)
 
 
 def conversations(connection: sqlite3.Connection, name: str, *parameters: Any) -> list[ConversationInfo]:
@@ -135,6 +134,10 @@ def runs(connection: sqlite3.Connection, name: str, *parameters: Any) -> list[Ru
 def number(connection: sqlite3.Connection, name: str, *parameters: Any) -> int | None:
     row = connection.execute(*statement(name, parameters)).fetchone()
     return None if row is None else row[0]
+
+
+def blob(connection: sqlite3.Connection, name: str, *parameters: Any) -> bytes | None:
+    return _body(connection, name, parameters)
 
 
 def _body(connection: sqlite3.Connection, name: str, parameters: tuple[Any, ...]) -> bytes | None:

@@ -12,14 +12,14 @@ from dragoman.core.errors import Conflict
 from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported
 from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import ConversationInfo, ConversationPage, RunView
-from dragoman.runtime.keeping import bodies_of, check_appended, check_finished, check_keys
-from dragoman.runtime.ports import Accepted, Claim, NewTurn
+from dragoman.runtime.keeping import bodies_of, check_appended, check_asked, check_finished, check_keys
+from dragoman.runtime.ports import KEY_KEPT_S, LEASE_S, Accepted, Claim, NewTurn
 from dragoman.runtime.tail import Tails
 from dragoman.stores.sqlite import access, reading, tapes
-from dragoman.stores.sqlite.books import SEQ_MASK, place
 from dragoman.stores.sqlite.connection import connect, storage_error
 from dragoman.stores.sqlite.lock import TapeLock
 from dragoman.stores.sqlite.migrations import migrate, steps
+from dragoman.stores.sqlite.open_tapes import SEQ_MASK, microseconds, place
 from dragoman.stores.sqlite.reading import Readers
 from dragoman.stores.sqlite.statements import Statements, in_own_transaction
 from dragoman.stores.sqlite.writer import Plan, Writer
@@ -33,29 +33,37 @@ _ACCEPT = Plan(
 )
 _APPEND = Plan(tapes.append, fuses=("append.before_commit", "append.after_commit"))
 _FINISH = Plan(tapes.finish, fuses=("finish.before_commit", "finish.after_commit"))
-_RECLAIM = Plan(tapes.reclaim)
+_CLAIM_FUSES = ("claim.before_commit", "claim.after_commit")
+_TAKE_LOST = Plan(tapes.take_lost, fuses=_CLAIM_FUSES, may_idle=True)
+_RECLAIM = Plan(tapes.reclaim, fuses=_CLAIM_FUSES, may_idle=True)
+_RENEW = Plan(tapes.renew)
+_ASK = Plan(tapes.ask, fuses=("ask.before_commit", "ask.after_commit"), may_idle=True)
+_ASKED = Plan(tapes.asked)
+_PRUNE = Plan(tapes.prune)
+_KEEP_ANSWER = Plan(tapes.keep_answer)
+_PROBE = Plan(tapes.probe)
 _END_WAITING = Plan(tapes.end_waiting)
 _DELETE = Plan(tapes.delete)
 _PUT_MESSAGES = Plan(tapes.put_messages)
 
 
-async def open_store(path: Path, clock: Clock, *, writer: bool) -> "SqliteStore":
+async def open_store(path: Path, clock: Clock, *, writer: bool, lease_s: float = LEASE_S) -> "SqliteStore":
     """The store in the file at `path`, which is made if it does not exist.
 
     `writer`: this process writes the tapes, and is the only one; Conflict, naming the other, if one does already.
     Without it conversations can be read and access written, beside a process that writes. Raises Unavailable.
     """
-    return await asyncio.to_thread(_open, path, clock, writer=writer)
+    return await asyncio.to_thread(_open, path, clock, writer=writer, lease_s=lease_s)
 
 
-def _open(path: Path, clock: Clock, *, writer: bool) -> "SqliteStore":
+def _open(path: Path, clock: Clock, *, writer: bool, lease_s: float) -> "SqliteStore":
     lock = TapeLock.take(path) if writer else None
     try:
         connection = connect(path, create=True)
         try:
             migrate(connection, path, steps(), holds_lock=writer)
             tails = Tails()
-            return SqliteStore(path, tails, lock, Writer(path, clock, tails) if writer else None)
+            return SqliteStore(path, tails, lock, Writer(path, clock, tails, lease_s=lease_s) if writer else None)
         finally:
             connection.close()
     except BaseException:
@@ -79,6 +87,9 @@ class SqliteStore:
         if self._lock is not None:
             self._lock.announce(url)
 
+    async def probe(self) -> None:
+        await self._tape_writer.submit(_PROBE)
+
     async def close(self) -> None:
         """Commit what was asked for, then let go of file and lock. Whatever is asked later raises Unavailable."""
         await self._readers.close()
@@ -91,17 +102,31 @@ class SqliteStore:
     # -- Log -------------------------------------------------------------------------------------------------------
 
     async def accept(self, turn: NewTurn) -> Accepted:
-        check_keys(project=turn.project, conversation=turn.conversation, run=turn.run)
+        check_keys(project=turn.project, conversation=turn.conversation, run=turn.run, key=turn.mark.key)
         bodies = bodies_of((turn.created, turn.received))
         return await self._tape_writer.submit(_ACCEPT, turn, bodies)
 
-    async def append(self, claim: Claim, events: Sequence[Event]) -> int:
+    async def append(self, claim: Claim, events: Sequence[Event], *, after: int) -> int:
         check_appended(events)
-        return await self._tape_writer.submit(_APPEND, claim, events, bodies_of(events))
+        return await self._tape_writer.submit(_APPEND, claim, events, bodies_of(events), after)
 
-    async def finish(self, claim: Claim, events: Sequence[Event], *, weight: int) -> Claim | None:
+    async def finish(self, claim: Claim, events: Sequence[Event], *, after: int, weight: int) -> Claim | None:
+        check_keys(run=claim.run)
         check_finished(events)
-        return await self._tape_writer.submit(_FINISH, claim, events, bodies_of(events), weight)
+        return await self._tape_writer.submit(_FINISH, claim, events, bodies_of(events), after, weight)
+
+    async def renew(self, claims: Sequence[Claim]) -> frozenset[RunId]:
+        writer = self._tape_writer
+        writer.leases.extend(claims)  # also when the writer cannot look: our own runs are not to be lost by that
+        return await writer.submit(_RENEW, claims)
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        writer = self._tape_writer
+        writer.leases.release(claims)
+        writer.bell.ring()
+
+    async def take_lost(self, *, limit: int) -> Sequence[Claim]:
+        return await self._tape_writer.submit(_TAKE_LOST, limit)
 
     async def reclaim(self, run: RunId) -> Claim | None:
         check_keys(run=run)
@@ -114,6 +139,20 @@ class SqliteStore:
         check_keys(run=run)
         check_finished((end,))
         return await self._tape_writer.submit(_END_WAITING, run, end, bodies_of((end,))[0])
+
+    async def ask(self, run: RunId, event: Event) -> bool:
+        check_keys(run=run)
+        check_asked(event)
+        return await self._tape_writer.submit(_ASK, run, event, bodies_of((event,))[0])
+
+    async def asked(self, claims: Sequence[Claim]) -> frozenset[RunId]:
+        return await self._tape_writer.submit(_ASKED, claims)
+
+    async def bell(self) -> None:
+        await self._tape_writer.bell.rung()
+
+    async def prune(self, *, ended_before: float, limit: int) -> int:
+        return await self._tape_writer.submit(_PRUNE, ended_before, limit)
 
     async def read(self, tape: Tape, *, after: int, limit: int = 1000) -> Sequence[Entry]:
         after = min(max(after, 0), SEQ_MASK)  # a reader's own cursor: it may name any number, but no other tape
@@ -187,6 +226,15 @@ class SqliteStore:
     async def runs(self, project: ProjectId, *, limit: int) -> Sequence[RunView]:
         check_keys(project=project)
         return await self._readers.do(lambda connection: reading.runs(connection, "runs_newest", project, limit))
+
+    async def keep_answer(self, project: ProjectId, key: str, answer: bytes) -> None:
+        check_keys(project=project, key=key)
+        await self._tape_writer.submit(_KEEP_ANSWER, project, key, answer)
+
+    async def answer_kept(self, project: ProjectId, key: str) -> bytes | None:
+        check_keys(project=project, key=key)
+        since = microseconds(self._tape_writer.now() - KEY_KEPT_S)
+        return await self._readers.do(lambda connection: reading.blob(connection, "answer_kept", project, key, since))
 
     # -- AccessStore -----------------------------------------------------------------------------------------------
 

@@ -6,28 +6,52 @@ neighbours in the batch are written all the same.
 
 from collections.abc import Sequence
 
+import msgspec
+from msgspec.structs import replace
+
 from dragoman.core import events as ev
 from dragoman.core.events import Event, dump_event
-from dragoman.core.names import ConversationId, ProjectId, RunId
+from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import ConversationInfo
 from dragoman.runtime.keeping import (
+    KINDS,
     conversation_taken,
     counted,
     counted_import,
+    key_reused,
     no_conversation,
     queue_full,
     stale,
+    stale_after,
     status_of,
     users_in,
     weight_of_import,
 )
-from dragoman.runtime.ports import Accepted, Claim, NewTurn
-from dragoman.stores.sqlite.books import Books, OpenRun, OpenTape, microseconds, place
+from dragoman.runtime.ports import KEY_KEPT_S, Accepted, Claim, NewTurn, StaleClaim
+from dragoman.stores.sqlite.books import Books
+from dragoman.stores.sqlite.open_tapes import (
+    HAD_NO_DELTAS,
+    PRUNED,
+    SEQ_BITS,
+    SEQ_MASK,
+    OpenRun,
+    OpenTape,
+    microseconds,
+    place,
+)
 from dragoman.stores.sqlite.statements import delete_tape
+
+KEY_KEPT_US = microseconds(KEY_KEPT_S)
+
+_CLAIMED = KINDS[ev.RunClaimed]
+_running = msgspec.json.Decoder(list[tuple[int, RunId]])
 
 
 def accept(books: Books, turn: NewTurn, bodies: Sequence[str]) -> Accepted:
     """`bodies`: those of `turn.created` and `turn.received`."""
+    before = _accepted_before(books, turn)
+    if before is not None:
+        return before
     tape = books.tape_of(turn.project, turn.conversation)
     created = tape is None
     if tape is None:
@@ -45,42 +69,210 @@ def accept(books: Books, turn: NewTurn, bodies: Sequence[str]) -> Accepted:
     claim: Claim | None = None
     tape.runs.append(run)
     if tape.runs[0] is run:
-        claim = _claim(tape, run)
-        claimed = ev.RunClaimed(run.epoch)
+        claimed = _next_epoch(run)
         books.write(tape, run, (turn.received, claimed), (bodies[1], dump_event(claimed).decode()))
+        claim = _leased(books, tape, run)
     else:
         books.write(tape, run, (turn.received,), bodies[1:])
     tape.turns += 1
     books.changed(tape)
     books.changed_run(run)
-    return Accepted(tape.number, run.id, seq, created, claim)
+    if turn.mark.key:
+        books.keep_key(turn.mark.key, turn.received.fingerprint, tape, run)
+    return Accepted(tape.conversation, tape.number, run.id, seq, created, claim)
 
 
-def append(books: Books, claim: Claim, events: Sequence[Event], bodies: Sequence[str]) -> int:
+def _accepted_before(books: Books, turn: NewTurn) -> Accepted | None:
+    """The turn that this request began the first time, if it can be recognised. Raises KeyReused."""
+    mark, fingerprint = turn.mark, turn.received.fingerprint
+    if mark.key:
+        key = books.key(turn.project, mark.key, since_us=books.now_us - KEY_KEPT_US)
+        if key is None:
+            return None
+        if key.fingerprint != fingerprint:
+            raise key_reused()
+        return Accepted(key.conversation, key.tape, key.run, key.seq, key.seq == 2, None, replayed=True)
+    if mark.window_s > 0 and fingerprint:
+        books.settle()
+        since_us = books.now_us - microseconds(mark.window_s)
+        row = books.look_up("turn_of_fingerprint", turn.project, fingerprint, since_us)
+        if row is not None:
+            tape, seq = Tape(row[0] >> SEQ_BITS), row[0] & SEQ_MASK
+            return Accepted(ConversationId(row[2]), tape, RunId(row[1]), seq, seq == 2, None, replayed=True)
+    return None
+
+
+def append(books: Books, claim: Claim, events: Sequence[Event], bodies: Sequence[str], after: int) -> int:
     tape, run = _owned(books, claim)
-    return books.write(tape, run, events, bodies)
+    if not events:
+        return after
+    if after == run.written:
+        return books.write(tape, run, events, bodies)
+    if _stand_behind(books, run.place, after, bodies):
+        _tell_readers(books, tape)
+        return run.written
+    raise stale_after(claim, after)
 
 
-def finish(books: Books, claim: Claim, events: Sequence[Event], bodies: Sequence[str], weight: int) -> Claim | None:
-    tape, run = _owned(books, claim)
+def finish(
+    books: Books, claim: Claim, events: Sequence[Event], bodies: Sequence[str], after: int, weight: int
+) -> Claim | None:
+    try:
+        tape, run = _owned(books, claim)
+    except StaleClaim:
+        return _ended_with(books, claim, bodies, after)
+    if after != run.written:
+        raise stale_after(claim, after)
     books.write(tape, run, events, bodies, weight=weight)
     _end(books, tape, run, events[-1])
-    if not tape.runs:
+    return _take(books, tape, tape.runs[0]) if tape.runs else None
+
+
+def _ended_with(books: Books, claim: Claim, bodies: Sequence[str], after: int) -> Claim | None:
+    """The claim that came of a run's end, which was written before, if it still stands. Raises StaleClaim."""
+    books.settle()
+    tape, row = books.tape(claim.tape), books.look_up("run_ended", claim.run)
+    if tape is None or row is None:
+        raise stale(claim)
+    where, epoch, ended, next_run, next_kind = row
+    if where >> SEQ_BITS != claim.tape or epoch != claim.epoch:
+        raise stale(claim)
+    if not _stand_behind(books, where, after, bodies):
+        raise stale_after(claim, after)
+    _tell_readers(books, tape)
+    following = tape.runs[0] if tape.runs else None
+    if following is None or following.epoch != 1 or (next_run, next_kind) != (following.place, _CLAIMED):
         return None
-    following = tape.runs[0]
-    next_claim = _claim(tape, following)
-    _write_claimed(books, tape, following)
-    return next_claim
+    return replace(_leased(books, tape, following), seq=(ended & SEQ_MASK) + 1)
+
+
+def _tell_readers(books: Books, tape: OpenTape) -> None:
+    """What is found written was never pushed to them: the word of it was lost on the way to us too."""
+    books.gone.append(tape.number)
+
+
+def _stand_behind(books: Books, run_place: int, after: int, bodies: Sequence[str]) -> bool:
+    """Whether the entries that the run's owners wrote behind this seq are exactly these."""
+    if not 0 <= after <= SEQ_MASK:
+        return False
+    books.settle()
+    where = place(run_place >> SEQ_BITS, after)
+    rows = books.look_up_all("run_written_after", run_place, where, len(bodies) + 1)
+    return [body for _, body in rows] == list(bodies)
+
+
+# -- claims ----------------------------------------------------------------------------------------------------------
+
+
+def renew(books: Books, claims: Sequence[Claim]) -> frozenset[RunId]:
+    lost: set[RunId] = set()
+    for claim in claims:
+        try:
+            _owned(books, claim)
+        except StaleClaim:
+            lost.add(claim.run)
+        else:
+            books.leased[claim.run] = claim.epoch
+    return frozenset(lost)
+
+
+def take_lost(books: Books, limit: int) -> list[Claim]:
+    running = _running.decode(books.look_up("runs_running")[0])
+    live = books.leases.live()
+    claims: list[Claim] = []
+    for where, run_id in running:
+        if len(claims) >= limit:
+            break
+        if run_id in live or run_id in books.leased:
+            continue
+        tape = books.tape(Tape(where >> SEQ_BITS))
+        if tape is not None and tape.runs and tape.runs[0].id == run_id:  # else it ended in this very batch
+            claims.append(_take(books, tape, tape.runs[0]))
+    return claims
 
 
 def reclaim(books: Books, run_id: RunId) -> Claim | None:
+    found = _live(books, run_id)
+    return None if found is None else _take(books, *found)
+
+
+def _live(books: Books, run_id: RunId) -> tuple[OpenTape, OpenRun] | None:
+    """The run with its tape, if it is claimed and has not ended."""
     tape = books.tape_of_run(run_id)
     if tape is None or not tape.runs or tape.runs[0].id != run_id:
         return None
-    run = tape.runs[0]
-    claim = _claim(tape, run)
-    _write_claimed(books, tape, run)
-    return claim
+    return tape, tape.runs[0]
+
+
+def _take(books: Books, tape: OpenTape, run: OpenRun) -> Claim:
+    """Claim the tape's first open run anew."""
+    claimed = _next_epoch(run)
+    books.write(tape, run, (claimed,), (dump_event(claimed).decode(),))
+    books.changed_run(run)
+    return _leased(books, tape, run)
+
+
+def _next_epoch(run: OpenRun) -> ev.RunClaimed:
+    run.epoch += 1
+    run.status = "running"
+    return ev.RunClaimed(run.epoch)
+
+
+def _leased(books: Books, tape: OpenTape, run: OpenRun) -> Claim:
+    """The claim of a run whose RunClaimed was the last that was written of it."""
+    books.leased[run.id] = run.epoch
+    return Claim(tape.project, tape.conversation, tape.number, run.id, run.epoch, run.written)
+
+
+# -- what others ask -------------------------------------------------------------------------------------------------
+
+
+def ask(books: Books, run_id: RunId, event: Event, body: str) -> bool:
+    found = _live(books, run_id)
+    if found is None:
+        return False
+    tape, run = found
+    written = run.written
+    run.asked = books.write(tape, run, (event,), (body,))
+    run.written = written
+    books.rung = True
+    return True
+
+
+def asked(books: Books, claims: Sequence[Claim]) -> frozenset[RunId]:
+    found: set[RunId] = set()
+    for claim in claims:
+        tape = books.tape(claim.tape)
+        run = tape.runs[0] if tape is not None and tape.runs else None
+        if run is not None and run.id == claim.run and run.asked > claim.seq:
+            found.add(run.id)
+    return frozenset(found)
+
+
+# -- upkeep ----------------------------------------------------------------------------------------------------------
+
+
+def prune(books: Books, ended_before: float, limit: int) -> int:
+    pruned = 0
+    for number, where, ended in books.look_up_all("runs_to_prune", microseconds(ended_before), max(limit, 0)):
+        dropped = books.change("delete_deltas_of_run", where, ended)
+        books.change("mark_pruned", number, PRUNED if dropped else HAD_NO_DELTAS)
+        if dropped:
+            pruned += 1
+            books.gone.append(Tape(where >> SEQ_BITS))  # what is cached of its end may hold some
+    books.change("delete_keys", books.now_us - KEY_KEPT_US)
+    return pruned
+
+
+def keep_answer(books: Books, project: ProjectId, key: str, answer: bytes) -> None:
+    books.change("keep_answer", project, key, answer, books.now_us - KEY_KEPT_US)
+
+
+def probe(books: Books) -> None:
+    books.change("probe")
+
+
+# -- the rest --------------------------------------------------------------------------------------------------------
 
 
 def end_waiting(books: Books, run_id: RunId, end: Event, body: str) -> bool:
@@ -137,27 +329,11 @@ def _owned(books: Books, claim: Claim) -> tuple[OpenTape, OpenRun]:
     return tape, run
 
 
-def _claim(tape: OpenTape, run: OpenRun) -> Claim:
-    run.epoch += 1
-    run.status = "running"
-    return Claim(tape.project, tape.conversation, tape.number, run.id, run.epoch)
-
-
-def _write_claimed(books: Books, tape: OpenTape, run: OpenRun) -> None:
-    claimed = ev.RunClaimed(run.epoch)
-    books.write(tape, run, (claimed,), (dump_event(claimed).decode(),))
-    books.changed_run(run)
-
-
 def _end(books: Books, tape: OpenTape, run: OpenRun, end: Event) -> None:
     """Fold the run's end, which was just written."""
     run.status = status_of(end)
-    run.ended = place(tape.number, tape.head)
-    run.ended_at = books.now_us
-    tape.runs.remove(run)
     tape.messages += counted(end, users=run.users, replied=run.replied_seq > 0)
-    books.changed(tape)
-    books.changed_run(run)
+    books.end_run(tape, run)
 
 
 def _info(tape: OpenTape) -> ConversationInfo:

@@ -27,10 +27,11 @@ from dragoman.core.errors import DragomanError, Unavailable
 from dragoman.core.names import Clock, ConversationId, ProjectId, Tape
 from dragoman.runtime.fuses import FuseBlown, blow
 from dragoman.runtime.keeping import run_taken
-from dragoman.runtime.ports import StaleClaim
+from dragoman.runtime.leases import Bell, Leases
+from dragoman.runtime.ports import LEASE_S, StaleClaim
 from dragoman.runtime.tail import Tails
 from dragoman.stores.sqlite.books import TAPES_MAX, Books, Push
-from dragoman.stores.sqlite.connection import is_broken, is_busy, is_of_python, open_writer, storage_error
+from dragoman.stores.sqlite.connection import is_broken, is_busy, is_of_python, log_path, open_writer, storage_error
 
 logger = logging.getLogger("dragoman.stores.sqlite")
 
@@ -46,10 +47,11 @@ _REFUSALS = (DragomanError, StaleClaim)
 
 
 class Plan(Generic[P, R]):
-    """Something that can be done to the books. `fuses` are those before and after its commit; `key` says which
-    conversation it will look up by name, so that a batch can look all of them up at once."""
+    """Something that can be done to the books. `fuses` are those before and after its commit, passed, if it `may_idle`,
+    only when its result says that it did something; `key` says which conversation it will look up by name, so that a
+    batch can look all of them up at once."""
 
-    __slots__ = ("carry_out", "fuses", "key")
+    __slots__ = ("carry_out", "fuses", "key", "may_idle")
 
     def __init__(
         self,
@@ -57,9 +59,11 @@ class Plan(Generic[P, R]):
         *,
         fuses: tuple[str, str] | None = None,
         key: Callable[P, tuple[ProjectId, ConversationId]] | None = None,
+        may_idle: bool = False,
     ) -> None:
         self.carry_out = carry_out
         self.fuses = fuses
+        self.may_idle = may_idle
         self.key = key
 
 
@@ -75,16 +79,22 @@ class Request:
         self.result: Any = None
         self.error: Exception | None = None
 
+    def blow(self, which: int) -> None:
+        """Pass the fuse before (0) or after (1) the commit."""
+        if self.plan.fuses is not None and (self.result or not self.plan.may_idle):
+            blow(self.plan.fuses[which])
+
 
 class _Batch:
     """What became of some requests, on its way to the loop."""
 
-    __slots__ = ("gone", "pushes", "requests")
+    __slots__ = ("gone", "pushes", "requests", "rung")
 
     def __init__(self, requests: list[Request]) -> None:
         self.requests = requests
         self.pushes: list[Push] = []
         self.gone: list[Tape] = []
+        self.rung = False
 
 
 class Writer:
@@ -96,6 +106,7 @@ class Writer:
         *,
         connect: Callable[[Path], sqlite3.Connection] = open_writer,
         tapes_max: int = TAPES_MAX,
+        lease_s: float = LEASE_S,
     ) -> None:
         """Opens the connection at once. Raises Unavailable. `connect` makes it, again after a fault of the disk."""
         self._path = path
@@ -104,13 +115,22 @@ class Writer:
         self._connect = connect
         self._connection: sqlite3.Connection | None = connect(path)
         self._inode = os.stat(path).st_ino
-        self._books = Books(tapes_max=tapes_max)
+        self._log = log_path(path)
+        self._log_inode: int | None = None
+        """None until it is known that there is a log."""
+        self.leases = Leases(clock, lease_s=lease_s)
+        self.bell = Bell()
+        self._books = Books(self.leases, tapes_max=tapes_max)
         self._gathered: list[Request] = []
         self._waiting = 0
         self._closed = False
         self._queue: SimpleQueue[list[Request] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="dragoman-write", daemon=True)
         self._thread.start()
+
+    def now(self) -> float:
+        """By the store's clock."""
+        return self._clock.now()
 
     # -- on the loop's thread --------------------------------------------------------------------------------------
 
@@ -152,6 +172,8 @@ class Writer:
             self._tails.push(tape, entries, sizes)
         for tape in batch.gone:
             self._tails.forget(tape)
+        if batch.rung:
+            self.bell.ring()
         for request in batch.requests:
             future = request.future
             if future.done():
@@ -214,8 +236,7 @@ class Writer:
                 except _REFUSALS as refusal:
                     request.error = refusal
             for request in requests:
-                if request.plan.fuses is not None:
-                    blow(request.plan.fuses[0])
+                request.blow(0)
             books.commit()
         except Exception as error:
             books.forget()
@@ -223,10 +244,10 @@ class Writer:
             return self._failed(requests, error, last=last)
         batch.pushes += books.pushes
         batch.gone += books.gone
+        batch.rung = batch.rung or books.rung
         try:
             for request in requests:
-                if request.plan.fuses is not None:
-                    blow(request.plan.fuses[1])
+                request.blow(1)
         except FuseBlown as blown:
             _fail(requests, blown)
         return True
@@ -255,22 +276,26 @@ class Writer:
     def _usable(self) -> sqlite3.Connection:
         """The connection, opened anew if it was thrown away. Raises Unavailable.
 
-        A file that was removed or replaced under us takes writes like any other and loses them with the process: it
-        is refused until it is back.
+        A file that was removed or replaced under us, or its log, takes writes like any other and loses them with the
+        process: it is refused until it is back.
         """
-        try:
-            in_place = os.stat(self._path).st_ino == self._inode
-        except OSError:
-            in_place = False
-        if not in_place:
+        if not self._in_place():
             raise Unavailable(
                 "The server's store was moved away while in use; nothing was kept. Put it back or restart the server.",
                 code="storage_failed",
-                internal=f"{self._path} is missing or another file",
+                internal=f"{self._path} or its log is missing or another file",
             )
         if self._connection is None:
             self._connection = self._connect(self._path)
         return self._connection
+
+    def _in_place(self) -> bool:
+        if _inode_of(self._path) != self._inode:
+            return False
+        log_inode = _inode_of(self._log)
+        if self._log_inode is None and self._connection is not None:
+            self._log_inode = log_inode
+        return self._log_inode in (None, log_inode)
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         try:
@@ -281,6 +306,8 @@ class Writer:
             self._discard()
 
     def _discard(self) -> None:
+        if self._in_place():
+            self._log_inode = None  # whoever closes last removes the log
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite3.Error):
@@ -291,6 +318,14 @@ class Writer:
             batch.requests[0].future.get_loop().call_soon_threadsafe(self._done, batch)
         except RuntimeError:
             logger.debug("nobody waits for this commit: the event loop is closed")
+
+
+def _inode_of(path: Path) -> int | None:
+    """None if there is no such file, or it cannot be reached."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
 
 
 def _fail(requests: list[Request], error: Exception) -> None:

@@ -9,7 +9,7 @@ from dragoman.core.names import ConversationId, RunId
 from dragoman.runtime import fuses
 from dragoman.runtime.fuses import FuseBlown
 from dragoman.stores.memory import MemoryStore
-from tests.stores.talk import PROJECT, begin, created, say, turn, wait
+from tests.stores.talk import PROJECT, append, begin, created, finish, say, turn, wait
 from tests.support import FixedClock
 
 
@@ -42,7 +42,7 @@ async def test_a_conversation_at_work_is_not_dropped(small: MemoryStore):
     for name in ("b", "c", "d", "e"):
         await say(small, name, f"{name}1", "q", "a")
     assert await ids(small) == ["a", "d", "e"]
-    assert await small.append(live, (ev.TextAdded("x"),)) == 5
+    assert await append(small, live, (ev.TextAdded("x"),)) == 5
 
 
 async def test_while_all_are_at_work_a_new_one_is_refused(small: MemoryStore):
@@ -52,7 +52,7 @@ async def test_while_all_are_at_work_a_new_one_is_refused(small: MemoryStore):
     assert refused.value.limit == "tapes_max"
     assert await ids(small) == ["a", "b", "c"]
     assert (await small.accept(turn("a", "a2"))).claim is None
-    await small.finish(claims[1], (ev.RunCompleted(),), weight=1)
+    await finish(small, claims[1], (ev.RunCompleted(),), weight=1)
     await begin(small, "d", "d1")
     assert await ids(small) == ["a", "c", "d"]
 
@@ -72,7 +72,7 @@ async def test_a_closed_store_has_nothing_and_says_so():
     await store.close()
     for attempt in (
         store.accept(turn("b", "b1")),
-        store.append(claim, ()),
+        append(store, claim, ()),
         store.read(claim.tape, after=0),
         store.get(PROJECT, ConversationId("a")),
         store.projects(),
@@ -87,7 +87,7 @@ async def test_a_fuse_blows_on_its_side_of_the_write(small: MemoryStore, fuse: s
     fuses.arm(f"{fuse}=raise")
     try:
         with pytest.raises(FuseBlown):
-            await small.append(claim, (ev.TextAdded("x"),))
+            await append(small, claim, (ev.TextAdded("x"),))
     finally:
         fuses.arm("")
     assert len(await small.read(claim.tape, after=0)) == kept

@@ -1,0 +1,1 @@
+"""The engine for several servers: tapes, leases and credentials in a PostgreSQL database that they share."""

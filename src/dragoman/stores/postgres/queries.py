@@ -1,0 +1,16 @@
+"""The statements of `queries.sql` by name."""
+
+import re
+from importlib.resources import files
+
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
+
+
+def parse(text: str) -> dict[str, str]:
+    """The statements under their `-- name: x` headers, without the lines of comment."""
+    parts = _NAME.split(text)
+    return {name: _COMMENT.sub("", body).strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+QUERIES = parse((files("dragoman.stores.postgres") / "queries.sql").read_text("utf-8"))

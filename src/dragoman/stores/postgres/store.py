@@ -1,0 +1,377 @@
+"""The whole engine as one object: `runtime.ports.Store` and `access.ports.AccessStore` over one database."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from dragoman.access.ports import Credential, Project
+from dragoman.core.errors import DragomanError, Unavailable
+from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported
+from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
+from dragoman.core.operations import ConversationInfo, ConversationPage, RunView
+from dragoman.runtime.keeping import bodies_of, check_appended, check_asked, check_finished, check_keys
+from dragoman.runtime.leases import Bell
+from dragoman.runtime.ports import LEASE_S, Accepted, Claim, NewTurn
+from dragoman.runtime.tail import Tails
+from dragoman.stores.postgres import access, reading, tapes
+from dragoman.stores.postgres.books import SEQ_MASK, microseconds, place
+from dragoman.stores.postgres.carriers import Notifying
+from dragoman.stores.postgres.claims import Claims
+from dragoman.stores.postgres.connection import Connection, Pool, Server, connect, in_transaction, storage_error
+from dragoman.stores.postgres.lookups import KEY_KEPT_US, About
+from dragoman.stores.postgres.migrations import migrate, schema_number, settle_schema, steps
+from dragoman.stores.postgres.queries import QUERIES
+from dragoman.stores.postgres.reading import first_of, last_of
+from dragoman.stores.postgres.requests import Plan
+from dragoman.stores.postgres.tasks import Tasks
+from dragoman.stores.postgres.wakeups import LOOK_EVERY_S, SURE_S, Carrier, Wakeups
+from dragoman.stores.postgres.writer import Shared, Writers
+
+POOL_MAX = 10
+"""Connections that read; writing and wake-ups take five more."""
+KEYS_FORGOTTEN_MAX = 10_000
+"""Keys that one call of `prune` forgets."""
+PRUNED_AT_ONCE = 20
+"""Runs whose deltas are deleted in one transaction: each may have many thousands."""
+DELETED_AT_ONCE = 50
+"""Conversations of a project that are deleted side by side."""
+
+_ACCEPT = Plan(tapes.accept, fuses=("accept.before_commit", "accept.after_commit"))
+_APPEND = Plan(tapes.append, fuses=("append.before_commit", "append.after_commit"))
+_FINISH = Plan(tapes.finish, fuses=("finish.before_commit", "finish.after_commit"))
+_ASK = Plan(tapes.ask, fuses=("ask.before_commit", "ask.after_commit"), locked=True)
+_END_WAITING = Plan(tapes.end_waiting, locked=True)
+_PUT_MESSAGES = Plan(tapes.put_messages, locked=True)
+
+
+async def open_store(
+    url: str,
+    *,
+    clock: Clock | None = None,
+    lease_s: float = LEASE_S,
+    wakeups: str = "",
+    pool_max: int = POOL_MAX,
+    password: str = "",
+) -> "PostgresStore":
+    """The store in the database at `url`, in the first schema of its search path, which is set up if it is empty.
+
+    `clock`: None = the database's, which all servers share; any other is for tests. `wakeups`: a redis:// URL whose
+    server carries the wake-ups; "" = the database does. `password`: "" = the URL's, PGPASSWORD or ~/.pgpass. Raises
+    Unavailable, which says what to do.
+    """
+    server = Server(url, password)
+    connection = await connect(server)
+    try:
+        await settle_schema(connection, server)
+        await migrate(connection, server, steps())
+        installation = await connection.fetchval("select id from installation")
+        number = await schema_number(connection)
+        carrier = _over_redis(wakeups, installation) if wakeups else Notifying(server, f"dragoman_{number}")
+    except BaseException as error:
+        connection.terminate()
+        if isinstance(error, DragomanError) or not isinstance(error, Exception):
+            raise
+        raise storage_error(error, server) from error
+    store = PostgresStore(server, clock, carrier, connection, lease_s=lease_s, pool_max=pool_max)
+    store.start()
+    return store
+
+
+def _over_redis(url: str, installation: str) -> Carrier:
+    try:
+        from dragoman.stores.postgres.redis_carrier import Publishing  # noqa: PLC0415 an extra of its own
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            "[store] wakeups names Redis, whose driver is not installed: pip install 'dragoman[redis]'",
+            code="storage_unavailable",
+            internal=str(error),
+        ) from error
+    return Publishing(url, f"dragoman:{installation}")
+
+
+class PostgresStore:
+    """See the ports for what each method promises. Made by `open_store`; safe to use from one event loop.
+
+    What `read` and `grown` say of a tape that another process writes may be up to a second old, but is never older than
+    anything else this store has said.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        clock: Clock | None,
+        carrier: Carrier,
+        connection: Connection,
+        *,
+        lease_s: float,
+        pool_max: int,
+    ) -> None:
+        """`connection`: one that is open already."""
+        self.owner = secrets.token_hex(8)
+        """Names this object wherever the database says who holds what."""
+        self._tasks = Tasks()
+        self._tails = Tails(sure_s=SURE_S)
+        self._bell = Bell()
+        self._pool = Pool(server, pool_max, self._tasks, connection)
+        heads = partial(reading.heads, self._pool)
+        self.wakeups = Wakeups(carrier, self._tails, self._bell, self._tasks, heads, sender=self.owner)
+        self._shared = Shared(server, clock, self._tails, self.wakeups, owner=self.owner, lease_s=lease_s)
+        self._writers = Writers(self._shared, self._tasks)
+        self._claims = Claims(self._shared, self._pool)
+
+    def start(self) -> None:
+        """Begin to hear of other processes."""
+        self.wakeups.start()
+
+    async def close(self) -> None:
+        """Commit what was asked for, then let go of all connections. Whatever is asked later raises Unavailable."""
+        await self._writers.close()
+        await self.wakeups.close()
+        await self._tasks.close()
+        await self._pool.close()
+
+    @property
+    def listening(self) -> bool:
+        """Whether wake-ups of other processes reach us; if not, their news is found within a second."""
+        return self.wakeups.listening
+
+    @property
+    def wakeups_lost(self) -> int:
+        """News of other processes that was found by looking for it, because nobody told."""
+        return self.wakeups.wakeups_lost
+
+    async def probe(self) -> None:
+        now_us = self._shared.now_us
+        await self._pool.do(lambda connection: connection.execute(QUERIES["probe"], self.owner, now_us))
+
+    # -- Log: writing ----------------------------------------------------------------------------------------------
+
+    async def accept(self, turn: NewTurn) -> Accepted:
+        check_keys(project=turn.project, conversation=turn.conversation, run=turn.run, key=turn.mark.key)
+        check_keys(fingerprint=turn.received.fingerprint)
+        bodies = bodies_of((turn.created, turn.received))
+        return await self._writers.submit(_ACCEPT, About(turn.project, turn.conversation, turn=turn), turn, bodies)
+
+    async def append(self, claim: Claim, events: Sequence[Event], *, after: int) -> int:
+        check_appended(events)
+        bodies = bodies_of(events)
+        submit = self._writers.submit if events else self._writers.confirm
+        return await submit(_APPEND, _about(claim), claim, events, bodies, after)
+
+    async def finish(self, claim: Claim, events: Sequence[Event], *, after: int, weight: int) -> Claim | None:
+        check_finished(events)
+        bodies = bodies_of(events)
+        return await self._writers.submit(_FINISH, _about(claim), claim, events, bodies, after, weight)
+
+    async def end_waiting(self, run: RunId, end: Event) -> bool:
+        check_keys(run=run)
+        check_finished((end,))
+        body = bodies_of((end,))[0]
+        about = await self._home_of(run)
+        return about is not None and await self._writers.submit(_END_WAITING, about, about.tape, run, end, body)
+
+    async def ask(self, run: RunId, event: Event) -> bool:
+        check_keys(run=run)
+        check_asked(event)
+        body = bodies_of((event,))[0]
+        about = await self._home_of(run)
+        if about is None or not await self._writers.submit(_ASK, about, about.tape, run, event, body):
+            return False
+        self.wakeups.ring()
+        return True
+
+    async def delete(self, project: ProjectId, conversation: ConversationId) -> Sequence[RunId] | None:
+        check_keys(project=project, conversation=conversation)
+
+        async def work(connection: Connection) -> tuple[Tape, list[RunId]] | None:
+            locked = await connection.fetch(QUERIES["lock_tapes"], (), (project,), (conversation,))
+            if not locked:
+                return None
+            tape = Tape(locked[0][0])
+            return tape, [RunId(row[0]) for row in await connection.fetch(QUERIES["delete_tape"], tape)]
+
+        async def errand(connection: Connection) -> Sequence[RunId] | None:
+            deleted = await in_transaction(connection, work)
+            if deleted is None:
+                return None
+            self._tails.forget(deleted[0])
+            self.wakeups.gone(deleted[0])
+            return deleted[1]
+
+        return await self._writers.run(About(project, conversation), errand)
+
+    async def put_messages(
+        self, created: ConversationCreated, imported: MessagesImported, *, at: float, updated_at: float, run: RunId
+    ) -> ConversationInfo:
+        check_keys(project=created.project, conversation=created.conversation, run=run)
+        bodies = bodies_of((created, imported))
+        about = About(created.project, created.conversation)
+        return await self._writers.submit(_PUT_MESSAGES, about, created, imported, bodies, at, updated_at, run)
+
+    async def prune(self, *, ended_before: float, limit: int) -> int:
+        pruned = 0
+        while pruned < limit:
+            args = (microseconds(ended_before), min(PRUNED_AT_ONCE, limit - pruned))
+            rows = await self._pool.do(lambda connection, args=args: connection.fetch(QUERIES["prune"], *args))
+            for row in rows:
+                self._tails.forget(Tape(row[0]))
+            pruned += len(rows)
+            if len(rows) < args[1]:
+                break
+        args = (self._shared.now_us, KEY_KEPT_US, KEYS_FORGOTTEN_MAX)
+        await self._pool.do(lambda connection: connection.execute(QUERIES["forget_keys"], *args))
+        return pruned
+
+    # -- Log: claims -----------------------------------------------------------------------------------------------
+
+    async def renew(self, claims: Sequence[Claim]) -> frozenset[RunId]:
+        return await self._claims.renew(claims)
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        await self._claims.release(claims)
+
+    async def take_lost(self, *, limit: int) -> Sequence[Claim]:
+        return await self._claims.take_lost(limit=limit)
+
+    async def reclaim(self, run: RunId) -> Claim | None:
+        check_keys(run=run)
+        return await self._claims.reclaim(run)
+
+    async def asked(self, claims: Sequence[Claim]) -> frozenset[RunId]:
+        return await self._claims.asked(claims)
+
+    async def bell(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await self._bell.rung()
+
+    # -- Log: reading ----------------------------------------------------------------------------------------------
+
+    async def read(self, tape: Tape, *, after: int, limit: int = 1000) -> Sequence[Entry]:
+        after = min(max(after, 0), SEQ_MASK)  # a reader's own cursor: it may name any number, but no other tape
+        limit = max(limit, 0)
+        held = self._tails.read(tape, after=after, limit=limit)
+        if held is not None:
+            return held
+        found = await reading.entries(self._pool, "entries_after", place(tape, after), last_of(tape), limit)
+        if found:
+            # As many as asked for: there may be more, of which we have not heard.
+            self._tails.heard(tape, found[-1].seq + (len(found) == limit))
+        elif limit and self._tails.is_beyond(tape, after):
+            self._tails.forget(tape)  # what was heard was wrong, or the tape is gone
+        return found
+
+    async def grown(self, tape: Tape, *, after: int) -> None:
+        await self._tails.grown(tape, after=after, look=lambda: reading.number(self._pool, "head", tape))
+
+    async def read_run(self, run: RunView | Claim) -> Sequence[Entry]:
+        name = run.run if isinstance(run, Claim) else run.id
+        return await reading.entries(self._pool, "entries_of_run", name)
+
+    async def history(self, tape: Tape, *, before: int, chars_max: int) -> Sequence[Entry]:
+        until = place(tape, min(max(before, 0), SEQ_MASK))
+        chars = min(chars_max, SEQ_MASK)
+        return await reading.entries(self._pool, "history", first_of(tape), last_of(tape), until, chars)
+
+    async def unfinished(self) -> Sequence[RunView]:
+        return self._told_runs(await reading.runs(self._pool, "runs_unfinished"))
+
+    # -- Conversations and Runs ------------------------------------------------------------------------------------
+
+    async def get(self, project: ProjectId, conversation: ConversationId) -> ConversationInfo | None:
+        check_keys(project=project, conversation=conversation)
+        found = self._told(await reading.conversations(self._pool, "conversation", project, conversation))
+        return found[0] if found else None
+
+    async def page(self, project: ProjectId, *, after: str, limit: int) -> ConversationPage:
+        check_keys(project=project, after=after)
+        one_more = limit + 1 if limit else None
+        found = self._told(await reading.conversations(self._pool, "conversations_page", project, after, one_more))
+        if not limit or len(found) <= limit:
+            return ConversationPage(tuple(found))
+        return ConversationPage(tuple(found[:limit]), next=found[limit - 1].id)
+
+    async def count(self, project: ProjectId) -> int:
+        check_keys(project=project)
+        return await reading.number(self._pool, "conversations_count", project) or 0
+
+    async def run(self, project: ProjectId | None, run: RunId) -> RunView | None:
+        check_keys(project=project or "", run=run)
+        found = self._told_runs(await reading.runs(self._pool, "run", project, run))
+        return found[0] if found else None
+
+    async def runs(self, project: ProjectId, *, limit: int) -> Sequence[RunView]:
+        check_keys(project=project)
+        return self._told_runs(await reading.runs(self._pool, "runs_newest", project, max(limit, 0)))
+
+    async def keep_answer(self, project: ProjectId, key: str, answer: bytes) -> None:
+        check_keys(project=project, key=key)
+        args = (self._shared.now_us, KEY_KEPT_US, project, key, answer)
+        await self._pool.do(lambda connection: connection.execute(QUERIES["keep_answer"], *args))
+
+    async def answer_kept(self, project: ProjectId, key: str) -> bytes | None:
+        check_keys(project=project, key=key)
+        args = (self._shared.now_us, KEY_KEPT_US, project, key)
+        return await self._pool.do(lambda connection: connection.fetchval(QUERIES["answer_kept"], *args))
+
+    # -- AccessStore -----------------------------------------------------------------------------------------------
+
+    async def project(self, project: ProjectId) -> Project | None:
+        check_keys(project=project)
+        found = await access.read_projects(self._pool, project)
+        return found[0] if found else None
+
+    async def projects(self) -> Sequence[Project]:
+        return await access.read_projects(self._pool, None)
+
+    async def put_project(self, project: Project) -> None:
+        check_keys(project=project.id, name=project.name)
+        await access.put_project(self._pool, project)
+
+    async def delete_project(self, project: ProjectId) -> bool:
+        """Not at once: its credentials, then conversation after conversation, then the project. May be repeated."""
+        check_keys(project=project)
+        await access.delete_credentials(self._pool, project)
+        while found := await access.conversations_of(self._pool, project, DELETED_AT_ONCE):
+            await asyncio.gather(*(self.delete(project, conversation) for conversation in found))
+        return await access.delete_project(self._pool, project)
+
+    async def credential(self, credential_id: str) -> Credential | None:
+        check_keys(credential=credential_id)
+        found = await access.read_credentials(self._pool, "credential", credential_id)
+        return found[0] if found else None
+
+    async def credentials(self, project: ProjectId | None) -> Sequence[Credential]:
+        check_keys(project=project or "")
+        return await access.read_credentials(self._pool, "credentials", project)
+
+    async def put_credential(self, credential: Credential) -> None:
+        check_keys(credential=credential.id, project=credential.project, name=credential.name)
+        await access.put_credential(self._pool, credential)
+
+    async def touch_credential(self, credential_id: str, *, at: float) -> None:
+        check_keys(credential=credential_id)
+        await access.touch_credential(self._pool, credential_id, at)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    async def _home_of(self, run: RunId) -> About | None:
+        rows = await self._pool.do(lambda connection: connection.fetch(QUERIES["whereabouts"], run))
+        return About(ProjectId(rows[0][1]), ConversationId(rows[0][2]), Tape(rows[0][0])) if rows else None
+
+    def _told(self, found: list[ConversationInfo]) -> list[ConversationInfo]:
+        """What a caller is told of a tape its readers must find."""
+        for info in found:
+            self._tails.heard(info.tape, info.head)
+        return found
+
+    def _told_runs(self, found: list[tuple[RunView, int]]) -> list[RunView]:
+        for view, seq in found:
+            self._tails.heard(view.tape, seq)
+        return [view for view, _ in found]
+
+
+def _about(claim: Claim) -> About:
+    return About(claim.project, claim.conversation, claim.tape)

@@ -1,0 +1,228 @@
+"""The outside world of the servers under test: a model's server and a server on which tools take effect.
+
+Both live in the harness, which nobody kills, and keep ledgers of what really happened.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from tests.crash.ledgers import Bill, Effect, Ledger
+from tests.crash.scripts import Script, hash_of, read_script
+
+# Connections that are cut, by us or by a server that dies, are the purpose here and no error.
+logging.getLogger("aiohttp.server").addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], ConnectionError))
+)
+
+_encode = msgspec.json.Encoder().encode
+SSE_HEADERS = {"content-type": "text/event-stream"}
+
+
+class _Message(Struct):
+    role: str
+    content: Any = None
+
+
+class _Ask(Struct):
+    messages: list[_Message]
+    stream: bool = False
+
+
+class _Call(Struct):
+    tool: str
+    arguments: str
+
+
+_asks = msgspec.json.Decoder(_Ask)
+_calls = msgspec.json.Decoder(_Call)
+
+
+class Outside:
+    """`url`: the base of both. The model's API is below `/v1`, effects are posted to `/effect`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bills: Ledger[Bill] = Ledger(folder / "bills.jsonl", synced=False)
+        self.effects: Ledger[Effect] = Ledger(folder / "effects.jsonl")
+        self.url = ""
+        self._asked: Counter[tuple[str, int]] = Counter()
+        self._numbers = 0
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/effect", self._effect)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self.bills.close()
+        self.effects.close()
+
+    @property
+    def connections(self) -> int:
+        """Open at this moment."""
+        server = self._runner.server if self._runner is not None else None
+        return len(server.connections) if server is not None else 0
+
+    # -- the tools' end --------------------------------------------------------------------------------------------
+
+    async def _effect(self, request: web.Request) -> web.Response:
+        arrived = time.time()
+        call = _calls.decode(await request.read())
+        arguments = msgspec.json.decode(call.arguments)
+        key = request.headers.get("Idempotency-Key", "")
+        self.effects.add(Effect(arrived, call.tool, key, arguments["token"], hash_of(call.arguments)))
+        if arguments["ms"]:
+            await asyncio.sleep(arguments["ms"] / 1000)
+        return web.Response(body=b"done " + arguments["place"].encode())
+
+    # -- the model's end -------------------------------------------------------------------------------------------
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        opened = time.time()
+        ask = _asks.decode(await request.read())
+        script, reply, turns = _place(ask)
+        if script is None:
+            return web.json_response({"error": {"message": "no script"}}, status=400)
+        self._numbers += 1
+        number = self._numbers
+        self._asked[script.token, reply] += 1
+        asked = self._asked[script.token, reply]
+        fault = script.fault if asked == 1 and reply == script.replies else ""
+        prompt_tokens = sum(len(str(message.content or "").split()) for message in ask.messages)
+        answer = _Answer(script, reply, asked, prompt_tokens)
+        sent, whole = 0, False
+        response: web.StreamResponse | None = None
+        try:
+            if script.first_ms:
+                await asyncio.sleep(script.first_ms / 1000)
+            if fault == "refuse":
+                return web.json_response({"error": {"message": "overloaded"}}, status=503)
+            if not ask.stream:
+                if fault:
+                    _cut(request)
+                body = answer.whole()
+                sent, whole = len(body), True
+                return web.Response(body=body, content_type="application/json")
+            response = web.StreamResponse(headers=SSE_HEADERS)
+            await response.prepare(request)
+            async for piece in answer.paced(cut=bool(fault)):
+                await response.write(piece)
+                sent += len(piece)
+            if fault:
+                _cut(request)
+            whole = True
+            await response.write_eof()
+            return response
+        except (ConnectionError, asyncio.CancelledError):
+            whole = False
+            raise
+        finally:
+            self.bills.add(
+                Bill(
+                    number,
+                    script.token,
+                    reply,
+                    asked,
+                    opened,
+                    time.time(),
+                    sent,
+                    whole,
+                    fault,
+                    prompt_tokens,
+                    script.completion_tokens(reply),
+                    turns,
+                )
+            )
+
+
+def _place(ask: _Ask) -> tuple[Script | None, int, tuple[str, ...]]:
+    """The script of the newest turn, which reply of it is asked for, and the turns' tokens."""
+    script, reply = None, 1
+    turns: list[str] = []
+    for message in ask.messages:
+        if message.role == "user":
+            script, reply = read_script(str(message.content)), 1
+            turns.append("" if script is None else script.token)
+        elif message.role == "assistant":
+            reply += 1
+    return script, reply, tuple(turns)
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError("cut on purpose")
+
+
+class _Answer:
+    def __init__(self, script: Script, reply: int, asked: int, prompt_tokens: int) -> None:
+        self._script = script
+        self._text = script.text(reply, asked)
+        self._calls = [
+            {"index": at, "id": f"call_{reply}_{at}", "type": "function", "function": {"name": tool, "arguments": text}}
+            for at, (tool, text) in enumerate(script.calls(reply))
+        ]
+        told = script.completion_tokens(reply)
+        self._usage = {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": told,
+            "total_tokens": prompt_tokens + told,
+        }
+        self._finish = "tool_calls" if self._calls else "stop"
+
+    def whole(self) -> bytes:
+        message: dict[str, Any] = {"role": "assistant", "content": self._text}
+        if self._calls:
+            message["tool_calls"] = self._calls
+        choice = {"index": 0, "message": message, "finish_reason": self._finish}
+        return _encode({"id": "c", "object": "chat.completion", "choices": [choice], "usage": self._usage})
+
+    async def paced(self, *, cut: bool) -> AsyncIterator[bytes]:
+        """The stream's pieces; only half of them if it is `cut`."""
+        pieces = [_chunk({"content": word}) for word in re.findall(r"\S+\s*", self._text)]
+        if self._calls:
+            pieces.append(_chunk({"tool_calls": self._calls}))
+        pieces.append(_chunk({}, self._finish))
+        pieces.append(b"data: " + _encode({"id": "c", "choices": [], "usage": self._usage}) + b"\n\ndata: [DONE]\n\n")
+        if cut:
+            pieces = pieces[: len(pieces) // 2]
+        if not self._script.gap_ms:
+            yield b"".join(pieces)
+            return
+        for at, piece in enumerate(pieces):
+            if at:
+                await asyncio.sleep(self._script.gap_ms / 1000)
+            yield piece
+
+
+def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return b"data: " + _encode({"id": "c", "object": "chat.completion.chunk", "choices": [choice]}) + b"\n\n"
+
+
+@asynccontextmanager
+async def outside_world(folder: Path) -> AsyncIterator[Outside]:
+    outside = Outside(folder)
+    await outside.start()
+    try:
+        yield outside
+    finally:
+        await outside.close()

@@ -1,0 +1,36 @@
+"""Pruning goes through all that is due, in portions, and goes on after the store was away."""
+
+from typing import cast
+
+from dragoman.core.errors import Unavailable
+from dragoman.runtime.ports import Log
+from dragoman.runtime.pruning import RUNS_AT_ONCE, Pruning
+from tests.support import FixedClock
+
+
+class OldRuns:
+    """So many runs that ended long ago."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.called: list[float] = []
+
+    async def prune(self, *, ended_before: float, limit: int) -> int:
+        self.called.append(ended_before)
+        if self.count < 0:
+            raise Unavailable("away")
+        pruned = min(self.count, limit)
+        self.count -= pruned
+        return pruned
+
+
+async def test_everything_that_is_due_goes_in_portions() -> None:
+    log = OldRuns(RUNS_AT_ONCE + 7)
+    assert await Pruning(cast("Log", log), FixedClock(1000.0), kept_s=100).prune() == RUNS_AT_ONCE + 7
+    assert log.called == [900.0, 900.0]
+
+
+async def test_zero_keeps_everything() -> None:
+    log = OldRuns(3)
+    assert await Pruning(cast("Log", log), FixedClock(1000.0), kept_s=0).prune() == 0
+    assert log.called == []
