@@ -50,7 +50,7 @@ test: $(DEV) ## every test that can run here; says which were skipped and why (1
 bless: $(DEV) ## rewrite the golden transcripts from what the dialects say now: review the diff (10 s)
 	DRAGOMAN_BLESS=1 $(PYTEST) -q tests/dialects $(PYTEST_ARGS)
 
-crash: $(DEV) ## kill, freeze and cut off servers, and count what was lost (6 min; TIER=N: nightly, 60 min)
+crash: $(DEV) ## kill, freeze and cut off servers, and count what was lost (4 min; TIER=N: nightly, 60 min)
 	@$(BIN)/python -m tests.crash --tier $(TIER)
 
 e2e: $(DEV) ## a real server and the clients people use (5 s)

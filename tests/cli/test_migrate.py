@@ -307,6 +307,7 @@ def test_a_database_that_is_away_is_said_to_be(full: CommandLine):
         ("mysql://h/x", '--to "mysql://h/x" is not a store'),
         ("postgresql://u@h", "--to must name a database"),
         ("postgresql://u:hush@h/x", "--to holds a password in clear"),
+        ("postgresql://u@h/x?password=hush", "--to holds a password in clear"),
     ],
 )
 def test_what_is_no_address_of_a_database_is_a_usage_error(cli: CommandLine, to: str, sentence: str):

@@ -96,6 +96,17 @@ def test_progress_shows_itself_on_a_terminal_after_a_second(monkeypatch: pytest.
     assert screen.getvalue() == "\rimported 2/4, 2 s left  \r\x1b[2K"
 
 
+def test_progress_may_go_many_steps_at_once(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    screen = Screen()
+    monkeypatch.setattr(terminal, "monotonic", lambda: now[0])
+    monkeypatch.setattr("sys.stderr", screen)
+    with progress("rows", total=4000) as bar:
+        now[0] = 3.0
+        bar.step(3000)
+    assert screen.getvalue().startswith("\rrows 3000/4000, 1 s left  ")
+
+
 def test_progress_is_silent_where_nobody_looks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     now = [0.0]
     monkeypatch.setattr(terminal, "monotonic", lambda: now[0])

@@ -1,6 +1,7 @@
 """All campaigns: what each does, how many trials it has in each tier, and how one trial is run."""
 
 import asyncio
+import os
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -54,6 +55,8 @@ def run_trial(trial: Trial, folder: Path, template: Template) -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         result = uvloop.run(within())
+    except KeyboardInterrupt:
+        os._exit(130)  # everything was cleared away; the pool would only begin the next trial
     except (Exception, asyncio.CancelledError):
         result = Result(trial, error=traceback.format_exc())
     result.folder = str(folder)

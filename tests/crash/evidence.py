@@ -15,8 +15,9 @@ from tests.crash.homes import Dump, TapeDump
 from tests.crash.ledgers import Bill, Effect
 from tests.crash.scripts import Script, read_script
 
-FAULTS = ("kill", "freeze", "stop", "cut")
-"""Notes of the history after which runs may have to be taken over."""
+FAULTS = ("kill", "freeze", "stop", "cut", "back")
+"""Notes of the history after which runs may have to be taken over. While the database is away nobody can: that counts
+from when it is back."""
 
 
 class Violation(Struct, frozen=True):

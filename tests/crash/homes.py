@@ -1,7 +1,7 @@
 """Homes and stores for servers under test: made once, copied for each trial, and read afterwards.
 
-`sqlite` needs nothing. `postgres` needs a server in which databases may be made: CRASH_POSTGRES, by default the one at
-127.0.0.1:5432 as user postgres.
+`sqlite` needs nothing. `postgres` needs a server in which databases may be made: DRAGOMAN_TEST_POSTGRES, by default the
+one at 127.0.0.1:5432.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
 
@@ -25,7 +25,7 @@ from dragoman.core.operations import RunView
 from dragoman.server.assemble import House, open_house
 from dragoman.server.config import load_config
 
-POSTGRES = os.environ.get("CRASH_POSTGRES", "postgresql://postgres@127.0.0.1:5432")
+POSTGRES = os.environ.get("DRAGOMAN_TEST_POSTGRES", "postgresql://127.0.0.1:5432/")
 PROJECTS = ("amber", "birch")
 """Two of them, so that one can be looked for in the other."""
 SCOPES = tuple(scope for scope in Scope if scope is not Scope.ADMIN)
@@ -96,7 +96,7 @@ class Template(Struct, frozen=True):
         if self.engine == "postgres":
             name = f"{self.database}_{secrets.token_hex(4)}"
             await execute(self.postgres, f'create database "{name}" template "{self.database}"')
-            store = f"{self.postgres}/{name}"
+            store = _at(self.postgres, name)
         homes: list[Home] = []
         for number in range(count):
             path = folder / f"home{number}"
@@ -129,7 +129,7 @@ async def template(engine: str, folder: Path, *, postgres: str = POSTGRES) -> As
     store = "sqlite:dragoman.db"
     if engine == "postgres":
         await execute(postgres, f'create database "{database}"')
-        store = f"{postgres}/{database}"
+        store = _at(postgres, database)
     try:
         write_config(home, store=store, upstream="http://127.0.0.1:9", lease_s=5)
         credentials: dict[str, str] = {}
@@ -145,6 +145,11 @@ async def template(engine: str, folder: Path, *, postgres: str = POSTGRES) -> As
             await execute(postgres, f'drop database if exists "{database}" with (force)')
 
 
+def _at(server: str, database: str) -> str:
+    """The URL of a database on a server."""
+    return urlunsplit(urlsplit(server)._replace(path=f"/{database}"))
+
+
 def _database_of(store: str) -> str:
     return urlsplit(store).path.lstrip("/")
 
@@ -153,7 +158,7 @@ async def execute(server: str, statement: str) -> Any:
     """One statement on a PostgreSQL server, outside a transaction."""
     import asyncpg  # noqa: PLC0415 most campaigns do without
 
-    connection = await asyncpg.connect(f"{server}/postgres", timeout=5)
+    connection = await asyncpg.connect(_at(server, "postgres"), timeout=5)
     try:
         return await connection.fetch(statement)
     finally:

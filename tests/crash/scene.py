@@ -174,7 +174,8 @@ class Scene:
     async def kill(self, server: Server) -> None:
         server.kill()
         self.died(server)
-        await server.wait()
+        if (code := await server.wait()) != -signal.SIGKILL:
+            self.violated("G8", f"a server ended by itself, exit {code}: {server.last_words()}")
 
     async def check_database(self) -> None:
         """Look through the database as the dead process left it."""
@@ -247,6 +248,9 @@ class Scene:
         codes = await asyncio.gather(*(server.stop() for server in self.servers))
         if self.settled and any(codes):
             self.violated("G12", f"exit codes after SIGTERM: {codes}: {self.servers[0].last_words()}")
+        for server in self.servers:
+            for told, count in server.tracebacks().items():
+                self.violated("log", f"{count} tracebacks in a server's log: {told}")
         leftovers = await self._leftovers()
         self.evidence = Evidence(
             self.history.records,

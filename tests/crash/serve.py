@@ -3,7 +3,9 @@
 python -m tests.crash.serve HOME HOST:PORT EFFECTS_URL
 """
 
+import ctypes
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from dragoman.server.serve import serve
 from dragoman.tools.arguments import Arguments, Run
 from dragoman.tools.registry import Registry
 
+PR_SET_PDEATHSIG = 1
 TOOLSET = "crash"
 REPEATS = {"look": Repeat.PURE, "count_once": Repeat.ONCE, "count_again": Repeat.IDEMPOTENT}
 PARAMETERS = {
@@ -52,7 +55,14 @@ def _effect(name: str, effects: str) -> Run:
     return run
 
 
+def die_with_parent() -> None:
+    """Where the kernel can: no server outlives a harness that was killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main(home: Path, listen: str, effects: str) -> int:
+    die_with_parent()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = load(home, file=home / "dragoman.toml").config
     return serve(config, home, listen=listen, parts=Parts(tools=registry(effects)))

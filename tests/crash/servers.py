@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests.checkout import ROOT
@@ -114,6 +115,18 @@ class Server:
 
     def last_words(self, chars: int = 1500) -> str:
         return self._log.read_text(errors="replace")[-chars:] if self._log.exists() else ""
+
+    def tracebacks(self) -> "Counter[str]":
+        """What the tracebacks in its log end with: a server that is killed and cut off has no reason for one."""
+        ends: Counter[str] = Counter()
+        inside = False
+        for line in self._log.read_text(errors="replace").splitlines() if self._log.exists() else ():
+            if line.startswith("Traceback "):
+                inside = True
+            elif inside and not line.startswith((" ", "Traceback ")):
+                inside = False
+                ends[line[:300]] += 1
+        return ends
 
     def send(self, number: int) -> None:
         if self.alive:

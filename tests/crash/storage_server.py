@@ -4,6 +4,7 @@ What it says goes to a file, which may lie on the very disk that is full; nobody
 """
 
 import asyncio
+import ctypes
 import json
 import os
 import subprocess
@@ -29,31 +30,45 @@ per_ip_rpm = 0
 per_credential_rpm = 0
 """
 
-SLOW_PIECES = 60
+SLOW_PIECES = 40
 SLOW_GAP_S = 0.05
+LATER_S = 0.6
 SCRIPT = f"""
 [[reply]]
 match = "^slowly"
 text = {json.dumps([f"piece {number} " for number in range(SLOW_PIECES)])}
 delay_s = {SLOW_GAP_S}
+[[reply]]
+match = "^later"
+text = "Now."
+delay_s = {LATER_S}
+[[reply]]
+match = "^look"
+calls = [{{ name = "list_files" }}]
+delay_s = {LATER_S}
 """
-"""What begins with "slowly" is answered in 60 pieces and about 3 s; anything else is echoed at once."""
+"""What begins with "slowly" is answered in 40 pieces and about 2 s, "later" at once after a while, "look" with the call
+of a tool; anything else is echoed."""
 
 SLOW_ANSWER = "".join(f"piece {number} " for number in range(SLOW_PIECES))
 POLL_S = 0.02
+
+PR_CAPBSET_DROP = 24
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 ANSWER_S = 30.0
 
 
 class LoggedServer(ServerProcess):
-    """A server process that writes what it says to `log`. `user`: the id of the user that it runs as."""
+    """A server process that writes what it says to `log`. `plain`: it may not do what the modes and owners of files
+    forbid, also if we are root."""
 
     def __init__(
-        self, home: Path, log: Path, *, config: str = CONFIG, env: dict[str, str] | None = None, user: int | None = None
+        self, home: Path, log: Path, *, config: str = CONFIG, env: dict[str, str] | None = None, plain: bool = False
     ) -> None:
         super().__init__(home, config, env=env)
         (home / "script.toml").write_text(SCRIPT)
         self.log = log
-        self._user = user
+        self._plain = plain
 
     def start(self) -> "LoggedServer":
         began = time.monotonic()
@@ -65,7 +80,7 @@ class LoggedServer(ServerProcess):
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 env={**os.environ, **self._env},
-                user=self._user,
+                preexec_fn=_obey_modes if self._plain else None,
             )
         while time.monotonic() < began + READY_S and self.process.poll() is None:
             with self.log.open("rb") as log:
@@ -79,6 +94,12 @@ class LoggedServer(ServerProcess):
         if self.process.poll() is None:
             self.kill()
         raise NotServing(self.process.returncode, self.log.read_bytes()[said_before:].decode(errors="replace"))
+
+
+def _obey_modes() -> None:
+    libc = ctypes.CDLL(None)
+    for capability in CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH:
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 class NotServing(AssertionError):
@@ -104,13 +125,13 @@ class Callers:
     """Asks a server, whichever port it has after its last start."""
 
     def __init__(self, server: ServerProcess) -> None:
-        self._server = server
+        self.server = server
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> "Callers":
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=ANSWER_S))
-        self._headers = self._server.headers
+        self._headers = self.server.headers
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -127,7 +148,7 @@ class Callers:
     async def _ask(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Answer:
         began = time.monotonic()
         async with self._session.request(
-            method, self._server.url + path, json=body, headers=self._headers | (headers or {})
+            method, self.server.url + path, json=body, headers=self._headers | (headers or {})
         ) as answer:
             text = await answer.text()
             ended = time.monotonic()
@@ -137,7 +158,7 @@ class Callers:
     async def stream(self, conversation: str, message: str, heard: bytearray) -> None:
         """Say something and add to `heard` what comes, until the stream ends."""
         body = {"message": message, "session_key": conversation}
-        url = f"{self._server.url}/api/v1/chat/stream"
+        url = f"{self.server.url}/api/v1/chat/stream"
         async with self._session.post(url, json=body, headers=self._headers) as answer:
             assert answer.status == 200, await answer.text()
             async for chunk in answer.content.iter_any():

@@ -1,8 +1,10 @@
-/* The disk beneath one store, with faults and a record: preloaded into the server under test (storage_shim.py).
+/* The disk beneath one store and the clock on the wall, with faults and a record: preloaded into the server under test
+ * (storage_shim.py).
  *
  * Syncs of the store's files fail as a control file says, which the test holds in memory too and may change at any
  * time. What is written, cut, synced and removed goes into a journal, from which storage_image.py tells what a power cut
- * would have left at any point. Nothing but the files named STORAGE_FILES* is touched.
+ * would have left at any point. Nothing but the files named STORAGE_FILES* is touched. The wall clock goes wrong by as
+ * much as the control file says; the clock that counts from the start of the machine never does.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -16,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PROCESSES_MAX 256
@@ -27,6 +30,7 @@ struct control {
     uint64_t synced;
     uint64_t failed;
     uint64_t refused;         /* writes */
+    int64_t clock_off_s;      /* what the wall clock is ahead */
     uint64_t processes;
     uint64_t began_at[PROCESSES_MAX]; /* in the journal: what stands before may end in half a record of a killed one */
 };
@@ -44,6 +48,7 @@ static int (*real_ftruncate)(int, off64_t);
 static int (*real_fsync)(int);
 static int (*real_fdatasync)(int);
 static int (*real_unlink)(const char *);
+static int (*real_clock_gettime)(clockid_t, struct timespec *);
 
 static struct control *control;
 static int journal = -1;
@@ -57,6 +62,7 @@ __attribute__((constructor)) static void set_up(void) {
     real_fsync = dlsym(RTLD_NEXT, "fsync");
     real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
     real_unlink = dlsym(RTLD_NEXT, "unlink");
+    real_clock_gettime = dlsym(RTLD_NEXT, "clock_gettime");
     files = getenv("STORAGE_FILES");
     const char *control_path = getenv("STORAGE_CONTROL"), *journal_path = getenv("STORAGE_JOURNAL");
     if (!files || !control_path)
@@ -181,5 +187,14 @@ int unlink(const char *path) {
     int result = real_unlink(path), code = errno;
     pthread_mutex_unlock(&lock);
     errno = code;
+    return result;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    if (!real_clock_gettime) /* asked before we were set up */
+        real_clock_gettime = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real_clock_gettime(clock, now);
+    if (!result && clock == CLOCK_REALTIME && control)
+        now->tv_sec += control->clock_off_s;
     return result;
 }

@@ -1,6 +1,7 @@
-"""Faults of the disk for a real server: a small library that is compiled here and preloaded into its process.
+"""Faults of the disk and the clock for a real server: a small library, compiled here and preloaded into its process.
 
-`Shim` is the test's end of it: it says how often syncs fail, at any time, and keeps the journal of what was written.
+`Shim` is the test's end of it: it says at any time how often syncs fail and how far the clock is off, and keeps the
+journal of what was written.
 """
 
 import mmap
@@ -17,8 +18,10 @@ NEVER = 0.0
 
 PROCESSES_MAX = 256
 
-_CONTROL = struct.Struct(f"<IIQQQQQ{PROCESSES_MAX}Q")
-_RATE = struct.Struct("<I")
+_CONTROL = struct.Struct(f"<IIQQQQqQ{PROCESSES_MAX}Q")
+_SHARE = struct.Struct("<I")
+_SECONDS = struct.Struct("<q")
+_SECONDS_AT = 40
 _MILLION = 1_000_000
 
 
@@ -43,7 +46,7 @@ class Shim:
         control = folder / "control"
         self.journal = folder / "journal"
         self.journal.touch()
-        control.write_bytes(_CONTROL.pack(0, 0, seed * 0x9E3779B97F4A7C15 % 2**64 or 1, *[0] * (4 + PROCESSES_MAX)))
+        control.write_bytes(_CONTROL.pack(0, 0, seed * 0x9E3779B97F4A7C15 % 2**64 or 1, *[0] * (5 + PROCESSES_MAX)))
         with control.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _CONTROL.size)
         self.env = {
@@ -55,11 +58,15 @@ class Shim:
 
     def fail_syncs(self, share: float) -> None:
         """From now on, this share of all syncs fails with EIO, and what was to be synced never gets to the disk."""
-        _RATE.pack_into(self._memory, 0, round(share * _MILLION))
+        _SHARE.pack_into(self._memory, 0, round(share * _MILLION))
 
     def fail_writes(self, code: int) -> None:
         """From now on every write fails with this errno; 0 = none does."""
-        _RATE.pack_into(self._memory, 4, code)
+        _SHARE.pack_into(self._memory, 4, code)
+
+    def set_clock(self, ahead_s: int) -> None:
+        """From now on the wall clock is so far ahead of the true time, or behind."""
+        _SECONDS.pack_into(self._memory, _SECONDS_AT, ahead_s)
 
     @property
     def synced(self) -> int:
@@ -79,7 +86,7 @@ class Shim:
     def began_at(self) -> list[int]:
         """Where in the journal each process began."""
         fields = _CONTROL.unpack_from(self._memory)
-        return list(fields[7 : 7 + fields[6]])
+        return list(fields[8 : 8 + fields[7]])
 
     @property
     def position(self) -> int:

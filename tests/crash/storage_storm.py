@@ -75,8 +75,8 @@ class Storm:
         return found
 
     def cuts(self, shim: Shim, folder: Path, *, count: int, seed: int) -> tuple[int, list[str]]:
-        """Cut the power at `count` of the places where a sync had just succeeded or failed, or right before one; how many
-        acknowledged turns were looked for, and what was missing or broken."""
+        """Cut the power at `count` of the places where a sync had just succeeded or failed, and right before some; how
+        many acknowledged turns were looked for, and what was missing or broken."""
         all_records = list(records(shim.journal.read_bytes(), shim.began_at))
         rng = random.Random(seed)
         syncs = [number for number, record in enumerate(all_records) if record.kind in "SF"]

@@ -15,13 +15,21 @@ from tests.checkout import ROOT
 from tests.crash import fused
 from tests.crash.__main__ import machine
 from tests.crash.campaigns import CAMPAIGNS
-from tests.crash.homes import Template, template
+from tests.crash.homes import Template, template, why_no_postgres
 from tests.crash.report import failure
 from tests.crash.scene import Order, Result, Trial
 
 pytestmark = pytest.mark.timeout(60)
 
 SEED = 20261121
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Template]:
+    if why := await why_no_postgres():
+        pytest.skip(why)
+    async with template("postgres", tmp_path_factory.mktemp("crash")) as made:
+        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -66,9 +74,10 @@ async def test_restarts_alone_use_up_no_tries(tmp_path: Path, ready: Template):
     assert (await carried_out(Trial("R07", SEED, options={"silent": True}), tmp_path, ready)).kills == 11
 
 
-async def test_a_kill_in_a_step_of_the_schema_leaves_no_half_of_it(tmp_path: Path, ready: Template):
-    for number, trial in enumerate(CAMPAIGNS["R04"].plan(Order("P", 0, "sqlite", random.Random(SEED)))):
-        await carried_out(trial, tmp_path / f"{number}", ready)
+@pytest.mark.service
+@pytest.mark.parametrize("trial", [Trial("owner", SEED, "postgres"), Trial("R46", SEED, "postgres", {"freezes": 1})])
+async def test_another_server_goes_on_with_what_one_has_begun(trial: Trial, tmp_path: Path, shared: Template):
+    assert (await carried_out(trial, tmp_path, shared)).kills == 1
 
 
 def test_every_point_is_killed_at_by_some_campaign():
@@ -83,7 +92,7 @@ def test_the_same_seed_plans_the_same_trials():
         assert first == second and first
 
 
-def test_the_program_reports_what_it_did(tmp_path: Path):
+def test_the_program_kills_in_each_step_of_the_schema_and_reports_it(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash", "R04", "--engine", "sqlite", "--seed", "7", "--out", str(tmp_path)],
         cwd=ROOT,

@@ -1,6 +1,8 @@
 import json
 from xml.etree import ElementTree
 
+from msgspec.structs import replace
+
 from tests.crash import chart, report
 from tests.crash.evidence import Violation
 from tests.crash.report import Machine
@@ -28,6 +30,10 @@ def test_results_add_up():
     assert (row.trials, row.kills, row.appends, row.acknowledged, row.lost, row.violations) == (2, 40, 150, 90, 1, 1)
     assert row.starts_s == [0.4, 0.5, 2.0]
     assert row.failed and row.missed == ("start to ready p95 2.00 s > 1.5 s",)
+
+
+def test_a_machine_at_work_is_told_from_a_quiet_one():
+    assert [replace(HERE, load=load).busy for load in (0.0, 1.0, 1.1)] == [False, False, True]
 
 
 def test_the_table_has_a_row_for_what_ran_and_a_line_for_what_did_not():

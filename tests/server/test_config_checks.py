@@ -105,6 +105,10 @@ def test_a_script_lies_beside_the_config_file():
             Config(store=StoreTable("postgresql://me:hush@db/x")),
             'store.url: holds a password in clear; write it as store.password = "${PGPASSWORD}"',
         ),
+        (
+            Config(store=StoreTable("postgresql://me@db/x?sslmode=require&password=hush")),
+            'store.url: holds a password in clear; write it as store.password = "${PGPASSWORD}"',
+        ),
         (Config(store=StoreTable("sqlite:")), f'store.url: "sqlite:" is not a store; {STORES}'),
         (Config(store=StoreTable("a.db")), f'store.url: "a.db" is not a store; {STORES}'),
         (Config(store=StoreTable(lease_s=Seconds(0.5))), "store.lease: must be from 1 s to 600 s"),

@@ -4,9 +4,12 @@ where a signal, a socket family or the size of a process is what is tested."""
 import asyncio
 import json
 import re
+import resource
 import socket
+import sys
 import time
 from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,12 @@ from dragoman.core.messages import said
 from dragoman.core.names import ConversationId
 from dragoman.core.operations import ReadConversation, StartTurn
 from dragoman.edge import http as edge_http
+from dragoman.edge.http import SEND_BUFFER_BYTES
 from dragoman.server import serve as serve_module
 from dragoman.server.assemble import Parts, open_house
 from dragoman.server.config import BadConfig, Config
 from dragoman.server.config_shapes import Seconds, Server
-from dragoman.server.serve import CLOSE_S, Serving, bind, serve, url_of
+from dragoman.server.serve import CLOSE_S, FILES_MAX, Serving, bind, serve, url_of
 from dragoman.stores.sqlite.lock import TapeLock
 from tests.parts import ADMIN, Gate, ScriptedReplies, open_config, text_reply
 from tests.runtime.scene import until, within
@@ -284,6 +288,55 @@ async def test_a_request_that_never_arrives_is_hung_up_on(tmp_path: Path, monkey
         assert (await s.client.get("/health")).status_code == 200
 
 
+async def test_connections_are_made_with_small_buffers_and_little_patience(tmp_path: Path) -> None:
+    async with served(tmp_path) as s:
+        assert (await s.client.get("/health")).status_code == 200
+        (protocol,) = s.serving._server.server_state.connections
+        connection = protocol.transport.get_extra_info("socket")
+        bytes_max = connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        assert SEND_BUFFER_BYTES <= bytes_max <= 2 * SEND_BUFFER_BYTES
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if sys.platform == "linux":
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
+async def test_who_takes_nothing_of_an_answer_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve_module, "CHECK_EVERY_S", 0.005)
+    async with served(tmp_path) as s:
+        monkeypatch.setattr(
+            edge_http, "WRITE_TIMEOUT_S", 0.02
+        )  # ours only: the listener is bound, and has the real one
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", s.client.base_url.port))
+            deaf.sendall(b"GET /openapi/grip.json HTTP/1.1\r\nhost: x\r\n\r\n" * 100)
+            connections = s.serving._server.server_state.connections
+            await until(lambda: bool(connections))
+            await until(lambda: not connections)
+        assert (await s.client.get("/health")).status_code == 200
+
+
+def test_what_is_not_a_run_and_takes_long_is_told_that_the_server_stops(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        config = SHORT_DRAIN + f'[connections.slow]\nkind = "prometheus"\nurl = "{url}"\n'
+        with ServerProcess(tmp_path, config) as server, ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(
+                httpx.post,
+                f"{server.url}/api/v1/tools/query_prometheus/execute",
+                headers=server.headers,
+                json={"parameters": {"datasourceUid": "slow", "expr": "up"}},
+                timeout=20,
+                trust_env=False,
+            )
+            reached, _ = silent.accept()
+            with reached:
+                assert server.stop() == 0
+                refused = asking.result()
+        assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (503, True)
+    assert b"Traceback" not in server.said
+
+
 # -- in a process of its own -----------------------------------------------------------------------------------------
 
 SCRIPT = """
@@ -402,6 +455,18 @@ def test_a_second_sigterm_stops_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - began < CLOSE_S
     assert b"asked to stop a second time: not waiting any longer" in server.said
     assert b"Traceback" not in server.said
+
+
+def test_it_allows_itself_as_many_connections_as_it_may(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
+    try:
+        with ServerProcess(tmp_path) as server:
+            found = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+            assert server.stop() == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == (FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX), hard)
 
 
 @needs_ipv6

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from time import monotonic
 
@@ -14,7 +16,7 @@ from dragoman.access.pepper import PEPPER_FILE, PEPPER_VARIABLE
 from dragoman.cli.failing import unwrapped
 from dragoman.cli.opening import load_settings, refuse_if_in_use, store_path
 from dragoman.cli.options import global_options, json_option, settings
-from dragoman.cli.terminal import note, progress, say, say_json, say_table
+from dragoman.cli.terminal import Progress, note, progress, say, say_json, say_table
 from dragoman.cli.times import fine
 from dragoman.core.errors import BadRequest, Conflict
 from dragoman.server.config import Config
@@ -92,15 +94,24 @@ def pepper_place(home: Path) -> str:
 
 async def _migrate(path: Path, url: str, password: str, *, dry_run: bool) -> Outcome:
     began = monotonic()
-    with open_source(path) as source:
+    with open_source(path) as source, ExitStack() as bars:
         async with open_target(url, password=password, look_only=dry_run) as target:
             total = count_rows(source)
+
+            @cache
+            def bar(what: str) -> Progress:
+                """Begun when it is first wanted: it reckons with the time since."""
+                return bars.enter_context(progress(f"rows {what}", total=total))
+
             if dry_run:
-                with progress("rows read", total=total) as bar:
-                    tables = look_over(source, bar.step)
+                tables = look_over(source, lambda count: bar("read").step(count))
             else:
-                with progress("rows copied", total=total) as copied, progress("rows compared", total=total) as compared:
-                    tables = await move(source, target, copied=copied.step, compared=compared.step)
+                tables = await move(
+                    source,
+                    target,
+                    copied=lambda count: bar("copied").step(count),
+                    compared=lambda count: bar("compared").step(count),
+                )
         return Outcome(tables, source.unfinished, monotonic() - began)
 
 

@@ -1,5 +1,6 @@
 """The ASGI application: mounts dialects, carries a request through the door to the desk, and maps errors once."""
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -44,6 +45,9 @@ SECURITY_HEADERS: RawHeaders = [
 """On every answer, also the ones that refuse."""
 
 QUERY_FIELDS_MAX = 100
+
+STOPPING = "The server is stopping; try again in a moment."
+STOPPING_RETRY_S = 5.0
 
 PATH_CHARS = "/:@!$&'()*+,;="
 """What stands for itself in a path besides letters, digits and `-._~` (RFC 3986, 3.3). Anything else, above all a line
@@ -158,6 +162,10 @@ class App:
             await self._serve(exchange, scope, receive, send)
         except CallerGone:
             exchange.status = 499
+        except asyncio.CancelledError:
+            if exchange.status or not self.draining:
+                raise
+            await self._refuse(exchange, Unavailable(STOPPING, retry_after_s=STOPPING_RETRY_S), send)
         except DragomanError as error:
             await self._refuse(exchange, error, send)
         except Exception:
@@ -215,7 +223,7 @@ class App:
         bytes_max = self._limits.body_bytes_max
         refuse_large(headers, bytes_max=bytes_max)
         if self.draining:
-            raise Unavailable("The server is stopping; try again in a moment.", retry_after_s=5)
+            raise Unavailable(STOPPING, retry_after_s=STOPPING_RETRY_S)
         if route.counted:
             client = scope.get("client")
             self._door.admit_address(client[0] if client else "", headers, passed)

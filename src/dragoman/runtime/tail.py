@@ -62,8 +62,8 @@ class Tails:
         total_chars_max: int = TOTAL_CHARS_MAX,
         sure_s: float | None = None,
     ) -> None:
-        """`sure_s`: for how long after we heard of a tape nothing is taken to have been written unheard; None = for ever,
-        since nobody else writes."""
+        """`sure_s`: for how long after we heard of a tape nothing is taken to have been written unheard; None = for
+        ever, since nobody else writes."""
         self._sure_s = sure_s
         self._tapes_max = tapes_max
         self._entries_max = entries_max
@@ -143,8 +143,8 @@ class Tails:
                 del self._tails[tape]
 
     def heard(self, tape: Tape, head: int) -> bool:
-        """Somebody says that this is the seq of the tape's last committed entry: whether that was news. It may be wrong,
-        and a reader who finds it so should forget the tape."""
+        """Somebody says that this is the seq of the tape's last committed entry: whether that was news. It may be
+        wrong, and a reader who finds it so should forget the tape."""
         tail = self._tails.get(tape)
         return tail is not None and self._heard(tail, head)
 
@@ -152,10 +152,10 @@ class Tails:
         """Tapes that somebody waits on."""
         return [tape for tape, tail in self._tails.items() if tail.waiters]
 
-    def is_beyond(self, tape: Tape, seq: int) -> bool:
-        """Whether we have heard of an entry beyond `seq`."""
+    def head(self, tape: Tape) -> int | None:
+        """The seq of the last committed entry that we have heard of. None if we would not hear of the tape."""
         tail = self._tails.get(tape)
-        return tail is not None and tail.head > seq
+        return None if tail is None or tail.head == _UNKNOWN else tail.head
 
     def forget(self, tape: Tape) -> None:
         """The tape was deleted: keep nothing of it and wake those who wait, who will find it gone."""

@@ -4,7 +4,7 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -129,16 +129,18 @@ def _check_store(store: StoreTable, faults: Faults) -> None:
     if store.is_postgres:
         try:
             parts = urlsplit(store.url)
-            named, password = bool(parts.path.strip("/")), parts.password
+            named = bool(parts.path.strip("/"))
+            clear = parts.password is not None or "password" in parse_qs(parts.query)
         except ValueError:
-            named, password = False, None
+            named, clear = False, False
         if not named:
             faults.add("store.url", "must name a database: postgresql://USER@HOST:PORT/DATABASE")
-        if password is not None:
+        if clear:
             faults.add("store.url", 'holds a password in clear; write it as store.password = "${PGPASSWORD}"')
     elif scheme != "sqlite" or not colon or not rest.strip("/"):
         faults.add(
-            "store.url", f'"{store.url}" is not a store; write "sqlite:dragoman.db" or "postgresql://USER@HOST/DATABASE"'
+            "store.url",
+            f'"{store.url}" is not a store; write "sqlite:dragoman.db" or "postgresql://USER@HOST/DATABASE"',
         )
     if not LEASE_MIN_S <= store.lease_s <= LEASE_MAX_S:
         faults.add("store.lease", f"must be from {LEASE_MIN_S} s to {LEASE_MAX_S} s")

@@ -38,8 +38,10 @@ KEEP_ALIVE_S = 75
 """Longer than the usual proxy's 60 s, so that the proxy is the one to close an idle connection."""
 CLOSE_S = 3
 """Connections get this long to take the rest of their answers once runs are done, and the store to take runs back."""
-CUT_S = 2.0
-"""After this part of it, connections that are still open are cut: their peers do not take what there is for them."""
+PATIENCE_S = 2.0
+"""With connections, of that time: the rest is for telling those that are left."""
+LET_GO_S = 0.1
+"""For those who wrote to a connection that was cut, to end by themselves."""
 CHECK_EVERY_S = 1.0
 GC_THRESHOLDS = (10_000, 20, 50)
 FILES_MAX = 65_536
@@ -147,16 +149,21 @@ class Serving:
             for runs in self._house.runs:
                 runs.hang_up()
             self._server.should_exit = True
-            cut = group.create_task(self._cut_what_is_left())
+            ending = group.create_task(self._end_requests())
             await self._hand_back()
             await asyncio.wait([serving])
             check.cancel()
-            cut.cancel()
+            ending.cancel()
 
-    async def _cut_what_is_left(self) -> None:
-        await asyncio.sleep(CUT_S)
+    async def _end_requests(self) -> None:
+        """Who has not taken its answer by now is cut off, and who still waits for one is refused."""
+        await asyncio.sleep(PATIENCE_S)
         for protocol in self._connections:
-            protocol.cut()
+            if protocol.transport.get_write_buffer_size():
+                protocol.cut()
+        await asyncio.sleep(LET_GO_S)
+        for task in list(self._server.server_state.tasks):
+            task.cancel()
 
     async def _hand_back(self) -> None:
         try:

@@ -1,11 +1,14 @@
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
+from dragoman.core.errors import Unavailable
 from dragoman.core.events import Entry, Unread
 from dragoman.core.names import RunId, Tape
 from dragoman.stores.postgres import reading
 from dragoman.stores.postgres.connection import Pool, Server
+from dragoman.stores.postgres.reading import SharedReads
 from dragoman.stores.postgres.store import PostgresStore, open_store
 from dragoman.stores.postgres.tasks import Tasks
 from tests.stores.postgres.database import KEPT, connect, kept_schema, url_of
@@ -31,6 +34,42 @@ async def pool(store: PostgresStore) -> AsyncIterator[Pool]:
 
 def test_a_tape_is_a_stretch_of_places():
     assert (reading.first_of(Tape(1)), reading.last_of(Tape(1))) == (2**32, 2**33 - 1)
+
+
+async def test_who_asks_the_same_at_the_same_time_gets_one_answer():
+    tasks = Tasks()
+    reads, asked, go_on = SharedReads(tasks), list[str](), asyncio.Event()
+
+    async def ask(name: str) -> str:
+        asked.append(name)
+        await go_on.wait()
+        if name == "bad":
+            raise Unavailable("no")
+        return name
+
+    def get(name: str) -> "asyncio.Task[str]":
+        return asyncio.ensure_future(reads.get(name, lambda: ask(name)))
+
+    first, second, other, bad, gone = get("a"), get("a"), get("b"), get("bad"), get("a")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gone.cancel()
+    lonely = get("bad")
+    await asyncio.sleep(0)
+    lonely.cancel()
+    go_on.set()
+    assert await asyncio.gather(first, second, other) == ["a", "a", "b"]
+    with pytest.raises(Unavailable):
+        await bad
+    assert sorted(asked) == ["a", "b", "bad"]
+    assert await get("a") == "a"
+    assert len(asked) == 4
+    go_on.clear()
+    cut_off = get("a")
+    await asyncio.sleep(0)
+    await tasks.close()
+    with pytest.raises(Unavailable, match="closed"):
+        await cut_off
 
 
 async def test_heads_of_those_that_exist(store: PostgresStore, pool: Pool):

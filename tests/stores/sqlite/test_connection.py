@@ -1,3 +1,4 @@
+import errno
 import os
 import sqlite3
 import threading
@@ -8,10 +9,12 @@ import pytest
 
 from dragoman.core.errors import Unavailable
 from dragoman.stores.sqlite.connection import (
+    LOG_CHUNK_BYTES,
     connect,
     is_broken,
     is_busy,
     is_of_python,
+    log_path,
     open_reader,
     open_writer,
     storage_error,
@@ -68,6 +71,55 @@ def test_a_file_that_may_not_be_written_is_told(path: Path):
     path.chmod(0o400)
     with pytest.raises(Unavailable):
         open_writer(path)
+
+
+def with_log(path: Path, rows: int) -> sqlite3.Connection:
+    """What it wrote stands in the log only."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("pragma wal_autocheckpoint=0")
+    other.execute("create table t (x)")
+    other.executemany("insert into t values (zeroblob(3000) || ?)", [(row,) for row in range(rows)])
+    return other
+
+
+def test_what_stands_in_the_log_is_written_again_before_anything_is_built_on_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    other = with_log(path, 1000)
+    before = log_path(path).read_bytes()
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    connection = open_writer(link)
+    assert synced == [str(log_path(path))]
+    assert log_path(path).read_bytes() == before
+    assert len(before) > LOG_CHUNK_BYTES
+    assert connection.execute("select count(*) from t").fetchone() == (1000,)
+    connection.execute("insert into t values (1)")  # it left no lock behind
+    other.execute("insert into t values (2)")
+    connection.close()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.EIO, "storage_failed"), (errno.ENOSPC, "storage_full"), (errno.EDQUOT, "storage_full")],
+)
+def test_a_log_that_cannot_be_synced_is_not_built_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+):
+    def failing(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    other = with_log(path, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing)
+        with pytest.raises(Unavailable) as refused:
+            open_writer(path)
+    assert refused.value.code == code
+    other.execute("insert into t values (2)")
+    other.close()
 
 
 def with_code(code: int) -> sqlite3.OperationalError:

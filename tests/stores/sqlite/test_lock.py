@@ -43,6 +43,17 @@ def test_one_holds_it_until_it_is_released(path: Path):
     TapeLock.take(path).release()
 
 
+def test_a_link_to_a_store_has_its_lock(path: Path):
+    path.touch()
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    lock = TapeLock.take(link)
+    assert holder_of(path) == Holder(os.getpid(), "")
+    with pytest.raises(Conflict, match="in use"):
+        TapeLock.take(path)
+    lock.release()
+
+
 def test_an_announced_url_replaces_the_one_before(path: Path):
     lock = TapeLock.take(path)
     lock.announce("http://127.0.0.1:8080/a-long-way-down")

@@ -18,7 +18,7 @@ from dragoman.runtime.fuses import FuseBlown
 from dragoman.runtime.ports import LEASE_S, Accepted, StaleClaim
 from dragoman.runtime.tail import Tails
 from dragoman.stores.sqlite.books import Books
-from dragoman.stores.sqlite.connection import open_writer
+from dragoman.stores.sqlite.connection import log_path, open_writer
 from dragoman.stores.sqlite.store import SqliteStore, open_store
 from dragoman.stores.sqlite.writer import WAITING_MAX, Plan, Writer
 from tests.stores.talk import PROJECT, answer, append, begin, finish, say, turn, wait
@@ -265,6 +265,26 @@ async def test_a_write_whose_word_was_lost_is_not_written_twice(store: SqliteSto
     assert await store.prune(ended_before=FixedClock().at + 1, limit=9) == 1
 
 
+async def test_readers_hear_of_a_write_whose_word_was_lost(store: SqliteStore, watch: Watch):
+    watch.late = True
+    claim = await begin(store, "c", "r1")
+    seq, rewrites = (
+        3,
+        (partial(store.append, claim, text(1)), partial(store.finish, claim, (ev.RunCompleted(),), weight=1)),
+    )
+    for rewrite in rewrites:
+        waiting = asyncio.ensure_future(store.grown(claim.tape, after=seq))
+        watch.fault = io_error()
+        with pytest.raises(Unavailable):
+            await rewrite(after=seq)
+        assert not waiting.done()
+        await rewrite(after=seq)
+        async with asyncio.timeout(5):
+            await waiting
+        seq += 1
+        assert [entry.seq for entry in await store.read(claim.tape, after=0)] == list(range(1, seq + 1))
+
+
 async def test_a_turn_whose_word_was_lost_is_found_by_its_key(store: SqliteStore, watch: Watch):
     watch.late, watch.fault = True, io_error()
     keyed = turn("c", "r1", mark=Mark("f", key="k"))
@@ -436,6 +456,28 @@ async def test_a_file_moved_away_takes_no_writes_until_it_is_back(store: SqliteS
         await store.append(claim, text(1), after=claim.seq)
     os.replace(away, path)
     assert await store.append(claim, text(1), after=claim.seq) == 4
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_a_log_moved_away_takes_no_writes_either(path: Path, watch: Watch, removed: bool):
+    store = await opened_with(path, watch.connect)
+    claim = await begin(store, "c", "r1")
+    log, away = log_path(path), path.with_name("away")
+    log.unlink() if removed else os.rename(log, away)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="moved away"):
+            await store.append(claim, text(1), after=claim.seq)
+    if not removed:
+        os.replace(away, log)
+        assert await store.append(claim, text(1), after=claim.seq) == 4
+        watch.fault = io_error()  # a connection that was thrown away knows the log of the next one
+        with pytest.raises(Unavailable):
+            await store.append(claim, text(2), after=4)
+        assert await store.append(claim, text(2), after=4) == 5
+    await store.close()
+    again = await open_store(path, FixedClock(), writer=True)  # what was in the log is in the file
+    assert [entry.seq for entry in await again.read(claim.tape, after=0)] == list(range(1, 4 if removed else 6))
+    await again.close()
 
 
 # -- fuses -----------------------------------------------------------------------------------------------------------

@@ -250,23 +250,11 @@ class Pool:
                 await self._slots.acquire()
         except TimeoutError:
             raise Unavailable("The server's store is overloaded; try again in a moment.", code="storage_busy") from None
-        done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._tasks.spawn(self._carry_out(work, done, again=again))
-        return await done
+        return await self._tasks.answer(self._carry_out(work, again=again))
 
-    async def _carry_out(
-        self, work: Callable[[Connection], Awaitable[R]], done: "asyncio.Future[R]", *, again: bool
-    ) -> None:
+    async def _carry_out(self, work: Callable[[Connection], Awaitable[R]], *, again: bool) -> R:
         try:
-            result = await self._do(work, again=again)
-        except (Exception, asyncio.CancelledError) as error:
-            if not done.done():
-                done.set_exception(error if isinstance(error, Exception) else Unavailable("The store is closed."))
-            if isinstance(error, asyncio.CancelledError):
-                raise
-        else:
-            if not done.done():
-                done.set_result(result)
+            return await self._do(work, again=again)
         finally:
             self._slots.release()
 

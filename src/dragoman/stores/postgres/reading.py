@@ -1,7 +1,8 @@
 """Reading: rows of the queries as the values that callers get."""
 
-from collections.abc import Sequence
-from typing import Any
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,10 +12,34 @@ from dragoman.core.operations import ConversationInfo, RunView
 from dragoman.stores.postgres.books import SEQ_BITS, SEQ_MASK
 from dragoman.stores.postgres.connection import Pool
 from dragoman.stores.postgres.queries import QUERIES
+from dragoman.stores.postgres.tasks import Tasks
 
 HEADS_AT_ONCE = 1000
 
+R = TypeVar("R")
+
 _titles = msgspec.json.Decoder(str)
+
+
+class SharedReads:
+    """Readers who ask the same at the same time get one answer: a wake-up sends all readers of a tape to the log at
+    once, and to the same place."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._under_way: dict[Hashable, asyncio.Future[Any]] = {}
+
+    async def get(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """`key` must name all that the answer depends on, and how new it has to be."""
+        answer: asyncio.Future[R] | None = self._under_way.get(key)
+        if answer is None:
+            answer = self._under_way[key] = self._tasks.answer(read())
+            answer.add_done_callback(lambda done: self._forget(key, done))
+        return await asyncio.shield(answer)
+
+    def _forget(self, key: Hashable, done: "asyncio.Future[Any]") -> None:
+        del self._under_way[key]
+        done.exception()  # all who wanted to know may have gone away
 
 
 async def entries(pool: Pool, name: str, *args: Any) -> list[Entry]:

@@ -23,7 +23,7 @@ from dragoman.stores.postgres.connection import Connection, Pool, Server, connec
 from dragoman.stores.postgres.lookups import KEY_KEPT_US, About
 from dragoman.stores.postgres.migrations import migrate, schema_number, settle_schema, steps
 from dragoman.stores.postgres.queries import QUERIES
-from dragoman.stores.postgres.reading import first_of, last_of
+from dragoman.stores.postgres.reading import SharedReads, first_of, last_of
 from dragoman.stores.postgres.requests import Plan
 from dragoman.stores.postgres.tasks import Tasks
 from dragoman.stores.postgres.wakeups import LOOK_EVERY_S, SURE_S, Carrier, Wakeups
@@ -114,6 +114,7 @@ class PostgresStore:
         self._tasks = Tasks()
         self._tails = Tails(sure_s=SURE_S)
         self._bell = Bell()
+        self._reads = SharedReads(self._tasks)
         self._pool = Pool(server, pool_max, self._tasks, connection)
         heads = partial(reading.heads, self._pool)
         self.wakeups = Wakeups(carrier, self._tails, self._bell, self._tasks, heads, sender=self.owner)
@@ -255,11 +256,17 @@ class PostgresStore:
         held = self._tails.read(tape, after=after, limit=limit)
         if held is not None:
             return held
-        found = await reading.entries(self._pool, "entries_after", place(tape, after), last_of(tape), limit)
+        head = self._tails.head(tape)
+
+        async def ask() -> Sequence[Entry]:
+            return await reading.entries(self._pool, "entries_after", place(tape, after), last_of(tape), limit)
+
+        # Answers are shared as long as nothing new was heard; of a tape we do not watch we would not hear.
+        found = await (ask() if head is None else self._reads.get((tape, after, limit, head), ask))
         if found:
             # As many as asked for: there may be more, of which we have not heard.
             self._tails.heard(tape, found[-1].seq + (len(found) == limit))
-        elif limit and self._tails.is_beyond(tape, after):
+        elif limit and (self._tails.head(tape) or 0) > after:
             self._tails.forget(tape)  # what was heard was wrong, or the tape is gone
         return found
 

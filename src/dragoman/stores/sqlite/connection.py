@@ -21,6 +21,8 @@ CHECKPOINT_PAGES = 1000
 """The log is copied into the file each time it has grown by so many pages of 4 KiB."""
 LOG_KEPT_BYTES = 64 * 1024 * 1024
 """The log's file is cut to this size when a burst is over."""
+FAILED = "storage_failed"
+"""Code of an Unavailable for which neither room nor patience helps."""
 LOG_CHUNK_BYTES = 1024 * 1024
 
 _SQLITE_MIN = (3, 38, 0)  # strict tables, and JSON without having to be compiled in
@@ -195,6 +197,6 @@ def _full(internal: str) -> Unavailable:
 def _failed(internal: str) -> Unavailable:
     return Unavailable(
         "The server's store does not work at the moment; its log says why. Try again later.",
-        code="storage_failed",
+        code=FAILED,
         internal=internal,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dragoman.access.ports import Credential, Project
-from dragoman.core.errors import Conflict
+from dragoman.core.errors import Conflict, Unavailable
 from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported
 from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import ConversationInfo, ConversationPage, RunView
@@ -16,7 +16,7 @@ from dragoman.runtime.keeping import bodies_of, check_appended, check_asked, che
 from dragoman.runtime.ports import KEY_KEPT_S, LEASE_S, Accepted, Claim, NewTurn
 from dragoman.runtime.tail import Tails
 from dragoman.stores.sqlite import access, reading, tapes
-from dragoman.stores.sqlite.connection import connect, storage_error
+from dragoman.stores.sqlite.connection import FAILED, connect, storage_error
 from dragoman.stores.sqlite.lock import TapeLock
 from dragoman.stores.sqlite.migrations import migrate, steps
 from dragoman.stores.sqlite.open_tapes import SEQ_MASK, microseconds, place
@@ -66,10 +66,21 @@ def _open(path: Path, clock: Clock, *, writer: bool, lease_s: float) -> "SqliteS
             return SqliteStore(path, tails, lock, Writer(path, clock, tails, lease_s=lease_s) if writer else None)
         finally:
             connection.close()
-    except BaseException:
+    except BaseException as error:
         if lock is not None:
             lock.release()
+        if isinstance(error, Unavailable) and error.code == FAILED:
+            raise _unusable(error) from error
         raise
+
+
+def _unusable(error: Unavailable) -> Unavailable:
+    """The same for whoever opens the store, who owns the machine and looks at no log yet."""
+    return Unavailable(
+        f"The store cannot be used: {error.internal}. Check owner and mode of that file and its folder, and the disk.",
+        code=FAILED,
+        internal=error.internal,
+    )
 
 
 class SqliteStore:
