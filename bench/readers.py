@@ -54,7 +54,7 @@ async def idle(scratch: Path, count: int, *, watch_s: float, say: Say) -> list[F
         cpu_share = (measure.cpu(server.pid).total_s - cpu) / watch_s
         heard = (crowd.comments - comments) / count
         each_kib = (measure.rss_mib(server.pid) - before_mib) * 1024 / count
-        if crowd.gone or heard < watch_s / SILENCE_S - 1:
+        if crowd.gone or heard < 0.9 * watch_s / SILENCE_S - 1:  # a busy machine may keep the server from the clock
             raise Failed(f"{crowd.gone} readers were lost, and each heard {heard:.1f} times in {watch_s:g} s")
         say(f"idle: {each_kib:.1f} KiB each, {cpu_share:.1%} of a core, each heard {heard:.1f} times")
         others = spread(await _others(server))

@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from tests.checkout import ROOT
-from tests.crash import chart, report
+from tests.crash import chart, databases, report
 from tests.crash.campaigns import CAMPAIGNS, TIERS, Campaign, run_trial
 from tests.crash.homes import Template, template, why_no_postgres
 from tests.crash.report import Machine, Total
@@ -162,8 +162,12 @@ async def _prepare(
     templates: dict[str, Template] = {}
     absent: dict[str, str] = {}
     for engine in wanted:
-        why = await why_no_postgres() if engine == "postgres" else ""
-        if why:
+        if engine == "sqlite":
+            templates[engine] = await stack.enter_async_context(template(engine, folder))
+        elif not databases.lacks():  # one of our own: nobody else is on it, and it has connections enough
+            made = await stack.enter_async_context(databases.instance(random.Random()))
+            templates[engine] = await stack.enter_async_context(template(engine, folder, postgres=made.url))
+        elif why := await why_no_postgres():
             absent[engine] = why
         else:
             templates[engine] = await stack.enter_async_context(template(engine, folder))

@@ -21,6 +21,7 @@ from tests.crash.random_kills import CANCELLED, FOLLOWED, PAUSE_S
 from tests.crash.report import quantile
 from tests.crash.scene import Order, Result, Scene, Trial, scene
 from tests.crash.scripts import draw
+from tests.crash.serve import die_with_parent
 from tests.crash.servers import free_port
 
 SECONDS = {"P": 20, "N": 240}
@@ -30,6 +31,8 @@ CLIENTS = 8
 RECOVER_S = 2.0
 """99 of 100 times: from when the database answers until a turn is acknowledged."""
 TOOL_S = 30.0
+CONNECTIONS_MAX = 300
+"""Two servers take thirty, and several trials run at a time."""
 USER = "nobody"
 """Who runs the instance if we are root, whom PostgreSQL refuses."""
 PLACES = ("/usr/lib/postgresql", "/usr/local/lib/postgresql")
@@ -74,7 +77,10 @@ class Instance:
 
     async def start(self) -> None:
         """Until it answers."""
-        settings = (f"port={self._port}", "listen_addresses=127.0.0.1", "unix_socket_directories=")
+        settings = (
+            *(f"port={self._port}", f"max_connections={CONNECTIONS_MAX}"),
+            *("listen_addresses=127.0.0.1", "unix_socket_directories="),
+        )
         words = (word for setting in settings for word in ("-c", setting))
         self._process = self._spawn("postgres", "-D", str(self._folder / "data"), *words)
         async with asyncio.timeout(TOOL_S):
@@ -106,7 +112,12 @@ class Instance:
     def _spawn(self, program: str, *words: str) -> "subprocess.Popen[bytes]":
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [str(self._bin / program), *words], cwd=self._folder, stdout=log, stderr=log, **_as_user()
+                [str(self._bin / program), *words],
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+                preexec_fn=partial(die_with_parent, signal.SIGQUIT),
+                **_as_user(),
             )
 
 

@@ -55,10 +55,10 @@ def _effect(name: str, effects: str) -> Run:
     return run
 
 
-def die_with_parent() -> None:
+def die_with_parent(number: int = signal.SIGKILL) -> None:
     """Where the kernel can: no server outlives a harness that was killed."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def main(home: Path, listen: str, effects: str) -> int:

@@ -30,9 +30,9 @@ per_ip_rpm = 0
 per_credential_rpm = 0
 """
 
-SLOW_PIECES = 40
+SLOW_PIECES = 24
 SLOW_GAP_S = 0.05
-LATER_S = 0.6
+LATER_S = 1.0
 SCRIPT = f"""
 [[reply]]
 match = "^slowly"
@@ -47,15 +47,15 @@ match = "^look"
 calls = [{{ name = "list_files" }}]
 delay_s = {LATER_S}
 """
-"""What begins with "slowly" is answered in 40 pieces and about 2 s, "later" at once after a while, "look" with the call
-of a tool; anything else is echoed."""
+"""What begins with "slowly" is answered in 24 pieces and about 1.2 s, "later" at once after a while, "look" with the
+call of a tool; anything else is echoed."""
 
 SLOW_ANSWER = "".join(f"piece {number} " for number in range(SLOW_PIECES))
 POLL_S = 0.02
 
 PR_CAPBSET_DROP = 24
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
-ANSWER_S = 30.0
+ANSWER_S = 120.0
 
 
 class LoggedServer(ServerProcess):

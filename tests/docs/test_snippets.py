@@ -97,7 +97,10 @@ def test_a_command_that_does_not_exist_would_be_found(words: list[str]) -> None:
 @cache
 def counted() -> frozenset[str]:
     """The names of all metrics, as a scraper sees them."""
-    metrics = Metrics(Counters(), live_runs=lambda: 0)
+    root = (ROOT / "src/dragoman/server/assemble.py").read_text()
+    named = set(re.findall(r'gauges\["(\w+)"\]', root)) | set(re.findall(r'Gauge\] = \{"(\w+)"', root))
+    assert named >= {"live_runs", "ready"}
+    metrics = Metrics(Counters(), gauges={name: ("", lambda: 0.0) for name in named})
     metrics.answered(None, 404, 0.1)
     lines = metrics.text().decode().splitlines()
     names = {line.split()[2] for line in lines if line.startswith("# TYPE")}

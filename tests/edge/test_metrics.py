@@ -48,7 +48,8 @@ def requests(samples: Samples) -> dict[tuple[str, str, str], float]:
 
 def metrics(counters: Counters | None = None, live: Iterable[int] = (0,)) -> Metrics:
     left = list(live)
-    return Metrics(counters or Counters(), live_runs=lambda: left.pop(0) if len(left) > 1 else left[0])
+    gauge = ("Runs being driven now.", lambda: float(left.pop(0) if len(left) > 1 else left[0]))
+    return Metrics(counters or Counters(), gauges={"live_runs": gauge})
 
 
 def test_the_text_is_what_its_media_type_says() -> None:

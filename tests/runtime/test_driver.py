@@ -482,7 +482,7 @@ async def test_turn_1000_costs_what_turn_30_costs_with_the_same_prompt_budget() 
     assert spent[1000][1] < 60
 
 
-# -- a process that slept ------------------------------------------------------------------------------------------------
+# -- a process that slept --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("taken", [True, False])

@@ -168,7 +168,7 @@ def test_text_of_a_reply_is_kept_with_its_calls() -> None:
     assert folded.messages[-1] == Message("assistant", (Text("let me look"), CALL))
 
 
-# -- attempts that died, wishes, and what a newer version wrote ----------------------------------------------------------
+# -- attempts that died, wishes, and what a newer version wrote ------------------------------------------------
 
 
 DIED_AT_WORK: tuple[ev.Event, ...] = (ev.ReplyStarted("a", "m"), ev.TextAdded("half"))

@@ -1,6 +1,6 @@
 """Metrics for Prometheus: what the edge saw, and the runtime's counters, read when they are asked for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -9,11 +9,13 @@ from dragoman.edge.routes import Mounted
 from dragoman.runtime.counters import Counters
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Gauge = tuple[str, Callable[[], float]]
+"""What a number says, and how to get it, asked at each scrape."""
 BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0)
 
 
 class Metrics:
-    def __init__(self, counters: Counters, *, live_runs: Callable[[], int]) -> None:
+    def __init__(self, counters: Counters, *, gauges: Mapping[str, Gauge]) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "dragoman_http_requests", "Requests answered.", ("dialect", "route", "status"), registry=self._registry
@@ -25,7 +27,7 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=self._registry,
         )
-        self._registry.register(_Runtime(counters, live_runs))
+        self._registry.register(_Runtime(counters, gauges))
         # `labels` costs more than the counting itself, and there are few combinations. The key is an identity, which
         # stays its own only as long as the value holds the thing itself.
         self._by_label: dict[tuple[int, int], tuple[Counter, Histogram, Mounted | None]] = {}
@@ -48,13 +50,14 @@ class Metrics:
 class _Runtime:
     """Reads the runtime's counters at scrape time, so that counting costs an addition."""
 
-    def __init__(self, counters: Counters, live_runs: Callable[[], int]) -> None:
+    def __init__(self, counters: Counters, gauges: Mapping[str, Gauge]) -> None:
         self._counters = counters
-        self._live_runs = live_runs
+        self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
         for name, value in self._counters.all().items():
             yield CounterMetricFamily(
                 f"dragoman_{name}", f"{name.replace('_', ' ').capitalize()} since start.", value=value
             )
-        yield GaugeMetricFamily("dragoman_live_runs", "Runs being driven now.", value=self._live_runs())
+        for name, (what, measure) in self._gauges.items():
+            yield GaugeMetricFamily(f"dragoman_{name}", what, value=measure())

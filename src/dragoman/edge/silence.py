@@ -8,8 +8,9 @@ from typing import Protocol
 
 SILENCE_S = 15.0
 """A sign of life goes out after this long without a frame, so that no proxy takes the connection for dead."""
-SLOTS = 15
-"""Ticks in SILENCE_S; a sign of life may come late by one."""
+SLOTS = 150
+"""Ticks in SILENCE_S. A sign of life may come late by one; and all that fall into one are given at a stretch, while
+everybody else waits."""
 
 
 class Silent(Protocol):
@@ -36,6 +37,7 @@ class Wheel:
         self._slots: list[set[Silent]] = [set() for _ in range(SLOTS + 1)]
         self._now = 0
         self._count = 0
+        self._due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -45,7 +47,9 @@ class Wheel:
         self._put(stream, SLOTS)
         self._count += 1
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
+            loop = asyncio.get_running_loop()
+            self._due_at = loop.time() + self._tick_s
+            self._timer = loop.call_at(self._due_at, self._tick)
 
     def remove(self, stream: Silent) -> None:
         self._slots[stream.slot].discard(stream)
@@ -60,10 +64,11 @@ class Wheel:
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._tick_s, self._tick)
+        at = loop.time()
+        self._due_at = max(self._due_at + self._tick_s, at)  # not from now: else it is a little late each time
+        self._timer = loop.call_at(self._due_at, self._tick)
         self._now = (self._now + 1) % len(self._slots)
         due, self._slots[self._now] = self._slots[self._now], set()
-        at = loop.time()
         for stream in due:
             left = int((stream.sent_at + self._silence_s - at) / self._tick_s + 0.5)
             self._put(stream, left if 0 < left < SLOTS else SLOTS)

@@ -27,7 +27,7 @@ from dragoman.edge.authenticate import Door, Limits
 from dragoman.edge.desk import Desk, Facts
 from dragoman.edge.house import HOUSE, OpenEndpoints
 from dragoman.edge.limits import networks
-from dragoman.edge.metrics import Metrics
+from dragoman.edge.metrics import Gauge, Metrics
 from dragoman.edge.pages import pages
 from dragoman.edge.readiness import Readiness
 from dragoman.models.catalogue import Catalogue
@@ -43,7 +43,7 @@ from dragoman.runtime.ports import Model, Store, Tools
 from dragoman.runtime.pruning import Pruning
 from dragoman.runtime.recovery import SWEEP_EVERY_S, Recovery
 from dragoman.runtime.runs import Changed, Runs
-from dragoman.server.config import BadConfig, store_file, workspace_folder
+from dragoman.server.config import BadConfig, files_folder, store_file, workspace_folder
 from dragoman.server.config_shapes import Config, ConnectionTable, ModelTable, OfflineModel, OpenAIModel, ScriptedModel
 from dragoman.server.conversation_files import ConversationFileWriter
 from dragoman.server.lifespan import Lifespan, lifespan
@@ -113,6 +113,7 @@ class House:
         """Drives on the runs that a dead process left behind, and from then on those that are found undriven."""
         self.project = ProjectId(config.defaults.project)
         self.recovered = 0
+        self.gauges: dict[str, Gauge] = {"live_runs": ("Runs being driven now.", lambda: self.desk.live_runs)}
 
 
 @asynccontextmanager
@@ -195,6 +196,9 @@ async def _open_postgres(house: House, stack: AsyncExitStack) -> None:
     )
     stack.push_async_callback(store.close)
     house.store = house.access = store
+    told = "1 while other servers' news reach this one at once; 0 = it looks once a second."
+    house.gauges["wakeups_listening"] = (told, lambda: store.listening)
+    house.gauges["wakeups_lost"] = ("News that nobody told, found by looking.", lambda: store.wakeups_lost)
 
 
 def _dialects(config: Config, parts: Parts) -> tuple[Dialect, ...]:
@@ -309,7 +313,8 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters, *, writer: 
     house.runs = (durable, ephemeral)
     house.conversations = Conversations(house.store, durable, new_id=new_run_id, changed=copied)
     for dialect, files in wanted:
-        file_writer = ConversationFileWriter(files, _files_folder(house, dialect), house.conversations, house.project)
+        folder = files_folder(config, house.home, dialect.name)
+        file_writer = ConversationFileWriter(files, folder, house.conversations, house.project)
         writers.append(file_writer)
         span.spawn(file_writer.keep_up())
     house.desk = Desk(
@@ -354,11 +359,6 @@ def _files(house: House) -> list[tuple[Dialect, ConversationFiles]]:
     ]
 
 
-def _files_folder(house: House, dialect: Dialect) -> Path:
-    folder = house.config.dialects[dialect.name].workspace
-    return house.home / folder if folder else workspace_folder(house.config, house.home)
-
-
 def _build_edge(house: House, span: Lifespan, counters: Counters) -> None:
     config = house.config
     limits = Limits(
@@ -369,10 +369,11 @@ def _build_edge(house: House, span: Lifespan, counters: Counters) -> None:
         readers_per_conversation=config.limits.readers_per_conversation,
     )
     door = Door(house.authenticator, limits, house.clock, trusted_proxies=networks(config.server.trusted_proxies))
-    metrics = Metrics(counters, live_runs=lambda: house.desk.live_runs)
     readiness = Readiness(
         draining=lambda: house.app.draining, probe=lambda: house.store.probe(), spawn=span.spawn, clock=house.clock
     )
+    house.gauges["ready"] = ("1 if the last look said that turns can be taken.", lambda: readiness.ready)
+    metrics = Metrics(counters, gauges=house.gauges)
     endpoints = OpenEndpoints(door, metrics, readiness)
     house.app = App(
         dialects=house.dialects,

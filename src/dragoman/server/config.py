@@ -86,6 +86,12 @@ def workspace_folder(config: Config, home: Path) -> Path:
     return home / config.workspace.root
 
 
+def files_folder(config: Config, home: Path, dialect: str) -> Path:
+    """Where a dialect keeps its conversation files; not made here."""
+    folder = config.dialects[dialect].workspace
+    return home / folder if folder else workspace_folder(config, home)
+
+
 def _judge_openness(file: Path, reader: Reader) -> tuple[str, ...]:
     """A secret in clear in a file: a fault if everybody on the machine can read it, a warning if a group can."""
     mode = stat.S_IMODE(file.stat().st_mode)

@@ -146,6 +146,8 @@ def _check_store(store: StoreTable, faults: Faults) -> None:
         faults.add("store.lease", f"must be from {LEASE_MIN_S} s to {LEASE_MAX_S} s")
     if store.wakeups and not (store.is_postgres and store.wakeups.startswith(("redis://", "rediss://", "unix://"))):
         faults.add("store.wakeups", "is a redis:// URL, and for a store in PostgreSQL only")
+    elif "@" in store.wakeups:
+        faults.add("store.wakeups", "may hold no password: wake-ups carry nothing, so a Redis without one will do")
 
 
 def _no_dialect(name: str, known: Iterable[str]) -> str:

@@ -61,6 +61,7 @@ async def new_schema(name: str) -> AsyncGenerator[str]:
         await connection.close()
 
 
+_made: list[str] = []
 KEPT = f"kept_{os.getpid()}"
 """The schema of those tests that need no new one, one after the other: making one takes longer than most of them."""
 
@@ -69,8 +70,11 @@ KEPT = f"kept_{os.getpid()}"
 async def kept_schema() -> AsyncGenerator[str]:
     """The kept schema without what the test before left there; its URL."""
     connection = await connect()
+    _made.append(KEPT)
     try:
-        await connection.execute(f"create schema if not exists {KEPT}; set search_path = {KEPT}")
+        await connection.execute(
+            f"set lock_timeout = '5s'; create schema if not exists {KEPT}; set search_path = {KEPT}"
+        )
         if await connection.fetchval("select to_regclass('conversations') is not null"):
             await connection.execute("; ".join(f"delete from {table}" for table in EMPTIED))
             await connection.execute("alter sequence tape_numbers restart")
@@ -80,7 +84,8 @@ async def kept_schema() -> AsyncGenerator[str]:
 
 
 async def drop_kept_schema() -> None:
-    if not _missing:
+    if _made:
+        await end_connections(KEPT)  # a test that failed may have left its own
         connection = await connect()
         await connection.execute(f"set client_min_messages = error; drop schema if exists {KEPT} cascade")
         await connection.close()

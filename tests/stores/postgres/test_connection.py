@@ -203,25 +203,40 @@ async def test_a_pool_keeps_its_connections_and_opens_so_many(pool: Pool):
 
 
 async def test_work_on_a_lost_connection_is_done_again_if_it_may_be(pool: Pool):
-    await end(await pool.do(number_of))
+    tries: list[int] = []
+
+    async def lose_the_first(connection: Connection) -> int:
+        tries.append(await number_of(connection))
+        if len(tries) == 1:
+            await connection.fetchval("select pg_terminate_backend(pg_backend_pid())")
+        return tries[-1]
+
+    first = await pool.do(number_of)
+    second = await pool.do(lose_the_first)
+    assert tries == [first, second]
+    tries.clear()
+    with pytest.raises(Unavailable):
+        await pool.do(lose_the_first, again=False)
+    assert tries == [second]
+    assert await pool.do(number_of) not in (first, second)
+
+
+async def test_a_connection_that_was_just_opened_is_tried_once(pool: Pool):
     tries: list[Connection] = []
-
-    async def work(connection: Connection) -> int:
-        tries.append(connection)
-        return await number_of(connection)
-
-    assert await pool.do(work) > 0
-    process = await pool.do(number_of)
 
     async def lose(connection: Connection) -> None:
         tries.append(connection)
-        await connection.fetchval("select pg_terminate_backend($1)", process)
+        await connection.fetchval("select pg_terminate_backend(pg_backend_pid())")
 
-    tries.clear()
     with pytest.raises(Unavailable):
-        await pool.do(lose, again=False)
+        await pool.do(lose)
     assert len(tries) == 1
-    assert await pool.do(number_of) > 0
+
+
+async def test_a_connection_that_died_in_its_sleep_is_replaced(pool: Pool):
+    first = await pool.do(number_of)
+    await end(first)
+    assert await pool.do(number_of) != first
 
 
 async def test_a_refusal_does_not_cost_the_connection(pool: Pool):

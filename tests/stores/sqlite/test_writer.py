@@ -462,21 +462,22 @@ async def test_a_file_moved_away_takes_no_writes_until_it_is_back(store: SqliteS
 async def test_a_log_moved_away_takes_no_writes_either(path: Path, watch: Watch, removed: bool):
     store = await opened_with(path, watch.connect)
     claim = await begin(store, "c", "r1")
+    assert await store.append(claim, text(1), after=3) == 4
     log, away = log_path(path), path.with_name("away")
     log.unlink() if removed else os.rename(log, away)
     for _ in range(2):
         with pytest.raises(Unavailable, match="moved away"):
-            await store.append(claim, text(1), after=claim.seq)
+            await store.append(claim, text(2), after=4)
     if not removed:
         os.replace(away, log)
-        assert await store.append(claim, text(1), after=claim.seq) == 4
-        watch.fault = io_error()  # a connection that was thrown away knows the log of the next one
-        with pytest.raises(Unavailable):
-            await store.append(claim, text(2), after=4)
         assert await store.append(claim, text(2), after=4) == 5
+        watch.fault = io_error()
+        with pytest.raises(Unavailable):
+            await store.append(claim, text(3), after=5)
+        assert await store.append(claim, text(3), after=5) == 6  # with another connection, and a log of its own
     await store.close()
     again = await open_store(path, FixedClock(), writer=True)  # what was in the log is in the file
-    assert [entry.seq for entry in await again.read(claim.tape, after=0)] == list(range(1, 4 if removed else 6))
+    assert [entry.seq for entry in await again.read(claim.tape, after=0)] == list(range(1, 5 if removed else 7))
     await again.close()
 
 

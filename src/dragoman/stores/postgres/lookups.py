@@ -27,7 +27,7 @@ class Numbers:
         self._free: list[Tape] = []
 
     async def lend(self, connection: Connection, count: int, books: Books) -> None:
-        """Let `books` have them all, at least `count`, until they are taken back: nothing may be awaited meanwhile."""
+        """Let `books` take of them, at least `count`, until something is awaited: then others take of them too."""
         while len(self._free) < count:
             found = await connection.fetch(QUERIES["take_numbers"], max(NUMBERS_AT_ONCE, count))
             self._free = [*(Tape(row[0]) for row in reversed(found)), *self._free]

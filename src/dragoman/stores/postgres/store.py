@@ -140,7 +140,7 @@ class PostgresStore:
 
     @property
     def wakeups_lost(self) -> int:
-        """News of other processes that was found by looking for it, because nobody told."""
+        """News of other processes that was found by looking for it before anybody had told."""
         return self.wakeups.wakeups_lost
 
     async def probe(self) -> None:
@@ -252,7 +252,7 @@ class PostgresStore:
 
     async def read(self, tape: Tape, *, after: int, limit: int = 1000) -> Sequence[Entry]:
         after = min(max(after, 0), SEQ_MASK)  # a reader's own cursor: it may name any number, but no other tape
-        limit = max(limit, 0)
+        limit = min(max(limit, 0), SEQ_MASK)
         held = self._tails.read(tape, after=after, limit=limit)
         if held is not None:
             return held

@@ -25,6 +25,8 @@ MESSAGE_BYTES_MAX = 7 * 1024
 """PostgreSQL takes 8000."""
 GAP_S = 0.005
 """Between two messages of one process, so that a busy one does not spend itself on telling."""
+GAP_MAX_S = 1.0
+"""…while nothing can be told."""
 LOOK_EVERY_S = 1.0
 SURE_S = LOOK_EVERY_S
 """For how long a tape of which we heard is not looked up again."""
@@ -34,6 +36,8 @@ LAST_MESSAGE_S = 1.0
 """What a closing store spends on its last message."""
 
 BELL = "!"
+WORD_CHARS_MAX = 40
+"""Two numbers of a tape have no more."""
 
 Heads = Callable[[Sequence[Tape]], Awaitable[Iterable[tuple[int, int]]]]
 """Looks up the heads of tapes: number and head of those that exist."""
@@ -53,7 +57,8 @@ class Carrier(Protocol):
 
 
 class Wakeups:
-    """`listening`: messages of others reach us. `wakeups_lost` counts news found by looking, of which nobody told."""
+    """`listening`: messages of others reach us. `wakeups_lost` counts news that was found by looking before anybody had
+    told of it: a few are no harm, many mean that nobody tells."""
 
     def __init__(
         self,
@@ -78,7 +83,7 @@ class Wakeups:
         self._due: dict[Tape, int] = {}
         self._rung = False
         self._sending: asyncio.Task[None] | None = None
-        self._deaf_sent = False
+        self._telling = True
         self._look_now = asyncio.Event()
         self._closed = False
 
@@ -117,20 +122,24 @@ class Wakeups:
 
     async def _keep_sending(self) -> None:
         try:
+            pause_s = GAP_S
             while (self._due or self._rung) and not self._closed:
-                await self._publish()
-                await asyncio.sleep(GAP_S)
+                pause_s = GAP_S if await self._publish() else min(pause_s * 2, GAP_MAX_S)
+                await asyncio.sleep(pause_s)
         finally:
             self._sending = None
 
-    async def _publish(self) -> None:
+    async def _publish(self) -> bool:
+        """Tell what is due, and forget it whether or not that went well: others look for themselves."""
         try:
             await self._carrier.publish(list(self._messages()))
-            self._deaf_sent = False
         except Exception as error:
-            if not self._deaf_sent:
+            if self._telling:
                 logger.warning("other processes cannot be told of news, they find it within a second: %r", error)
-            self._deaf_sent = True
+            self._telling = False
+        else:
+            self._telling = True
+        return self._telling
 
     def _messages(self) -> Iterator[str]:
         """What is due, which then is not any more."""
@@ -179,7 +188,7 @@ class Wakeups:
                 self._bell.ring()
                 continue
             tape, _, head = word.partition(":")
-            if tape.isdecimal() and head.isdecimal():
+            if len(word) <= WORD_CHARS_MAX and tape.isdecimal() and head.isdecimal():
                 self._tell(Tape(int(tape)), int(head))
 
     def _tell(self, tape: Tape, head: int) -> bool:

@@ -46,6 +46,7 @@ BATCH_MAX = 256
 """Requests carried out in one transaction."""
 WAITING_MAX = 10_000
 """Requests that may wait for the lanes; more are refused."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
