@@ -24,7 +24,8 @@ from tests.crash.scripts import draw
 from tests.crash.serve import die_with_parent
 from tests.crash.servers import free_port
 
-SECONDS = {"P": 20, "N": 240}
+TRIALS = {"P": 1, "N": 3}
+SECONDS = {"P": 20, "N": 90}
 EVERY_S = {"P": (2.0, 5.0), "N": (5.0, 20.0)}
 DOWN_S = (0.0, 5.0)
 CLIENTS = 8
@@ -40,7 +41,7 @@ PLACES = ("/usr/lib/postgresql", "/usr/local/lib/postgresql")
 
 def plan(order: Order) -> list[Trial]:
     options = {"seconds": SECONDS[order.tier], "every_s": list(EVERY_S[order.tier])}
-    return [Trial("R43", order.rng.getrandbits(32), options=options) for _ in range(order.count or 1)]
+    return [Trial("R43", order.rng.getrandbits(32), options=options) for _ in range(order.count or TRIALS[order.tier])]
 
 
 def programs() -> Path | None:

@@ -1,5 +1,6 @@
 """A small disk of its own, that can be filled and given room again: a tmpfs. Mounting one takes root."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 MOUNT_S = 10.0
 BALLAST = "ballast"
+CHUNK_BYTES = 64 * 1024
 
 
 class SmallDisk:
@@ -25,10 +27,15 @@ class SmallDisk:
         return found.f_bavail * found.f_bsize
 
     def fill(self, *, leave: int = 0) -> None:
-        """Use up all but `leave` bytes, rounded to whole pages."""
-        with self._ballast.open("ab") as ballast:
-            size = max(self.room - leave, 0)
-            os.posix_fallocate(ballast.fileno(), ballast.tell(), size) if size else None
+        """Use up all but `leave` bytes, whoever else writes meanwhile."""
+        with self._ballast.open("ab", buffering=0) as ballast:
+            while (left := self.room - leave) > 0:
+                try:
+                    ballast.write(bytes(min(left, CHUNK_BYTES)))
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    return
 
     def clear(self) -> None:
         """Give back what `fill` took."""

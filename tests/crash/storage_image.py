@@ -114,11 +114,15 @@ class Disk:
         """Pages that programs see and the disk will never get."""
         return sum(len(file.lost) for file in self._files.values())
 
+    def left(self, rng: random.Random) -> dict[str, bytes]:
+        """The content of each file after a power cut now."""
+        return {name: file.left(rng) for name, file in self._files.items()}
+
     def write(self, folder: Path, rng: random.Random) -> Path:
         """The store as it is found after a power cut now."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, file in self._files.items():
-            (folder / f"cut.db{_ENDINGS[name]}").write_bytes(file.left(rng))
+        for name, content in self.left(rng).items():
+            (folder / f"cut.db{_ENDINGS[name]}").write_bytes(content)
         (folder / "cut.db-shm").unlink(missing_ok=True)
         return folder / "cut.db"
 

@@ -4,7 +4,6 @@ What it says goes to a file, which may lie on the very disk that is full; nobody
 """
 
 import asyncio
-import ctypes
 import json
 import os
 import subprocess
@@ -32,7 +31,7 @@ per_credential_rpm = 0
 
 SLOW_PIECES = 24
 SLOW_GAP_S = 0.05
-LATER_S = 1.0
+LATER_S = 0.6
 SCRIPT = f"""
 [[reply]]
 match = "^slowly"
@@ -52,10 +51,16 @@ call of a tool; anything else is echoed."""
 
 SLOW_ANSWER = "".join(f"piece {number} " for number in range(SLOW_PIECES))
 POLL_S = 0.02
-
-PR_CAPBSET_DROP = 24
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 ANSWER_S = 120.0
+
+OBEY_MODES = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+for capability in CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH:
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Becomes the program it is given, without what root may do to files of any mode and owner."""
 
 
 class LoggedServer(ServerProcess):
@@ -74,18 +79,19 @@ class LoggedServer(ServerProcess):
         began = time.monotonic()
         said_before = self.log.stat().st_size if self.log.exists() else 0
         command = [sys.executable, "-m", "dragoman", "--home", str(self.home), "--config", str(self._config)]
+        if self._plain:
+            command = [sys.executable, "-ISc", OBEY_MODES, *command]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "serve", "--listen", "127.0.0.1:0"],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 env={**os.environ, **self._env},
-                preexec_fn=_obey_modes if self._plain else None,
             )
         while time.monotonic() < began + READY_S and self.process.poll() is None:
             with self.log.open("rb") as log:
                 log.seek(said_before)
-                for line in log.read().splitlines():
+                for line in log.read().split(b"\n")[:-1]:
                     if line.startswith(b"listening on "):
                         self.url = line.removeprefix(b"listening on ").decode()
                         self.started_in_s = time.monotonic() - began
@@ -94,12 +100,6 @@ class LoggedServer(ServerProcess):
         if self.process.poll() is None:
             self.kill()
         raise NotServing(self.process.returncode, self.log.read_bytes()[said_before:].decode(errors="replace"))
-
-
-def _obey_modes() -> None:
-    libc = ctypes.CDLL(None)
-    for capability in CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH:
-        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 class NotServing(AssertionError):

@@ -66,7 +66,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldLoop]:
 def test_a_silent_stream_is_told_again_and_again(loop: HeldLoop) -> None:
     wheel, stream = Wheel(), Stream(loop)
     wheel.add(stream)
-    loop.run_until(4 * SILENCE_S)
+    loop.run_until(4 * SILENCE_S + TICK_S)
     assert stream.told == pytest.approx([SILENCE_S, 2 * SILENCE_S, 3 * SILENCE_S, 4 * SILENCE_S])
 
 
@@ -124,12 +124,12 @@ def test_who_is_gone_is_not_told_and_an_empty_wheel_stands_still(loop: HeldLoop)
     wheel.add(goes)
     loop.run_until(SILENCE_S + 5)
     wheel.remove(goes)
-    loop.run_until(3 * SILENCE_S)
+    loop.run_until(3 * SILENCE_S + TICK_S)
     assert (len(stays.told), len(goes.told)) == (3, 1)
     wheel.remove(stays)
     assert (len(wheel), loop.timers) == (0, [])
     wheel.add(goes)  # and turns again
-    loop.run_until(5 * SILENCE_S)
+    loop.run_until(5 * SILENCE_S + 2 * TICK_S)
     assert len(goes.told) == 3
 
 
@@ -144,7 +144,7 @@ def test_who_goes_because_it_was_told_is_gone(loop: HeldLoop) -> None:
     goes, stays = Fleeting(loop), Stream(loop)
     wheel.add(goes)
     wheel.add(stays)
-    loop.run_until(3 * SILENCE_S)
+    loop.run_until(3 * SILENCE_S + TICK_S)
     assert (len(goes.told), len(stays.told), len(wheel)) == (1, 3, 1)
 
 

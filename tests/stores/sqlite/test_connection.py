@@ -85,14 +85,14 @@ def with_log(path: Path, rows: int) -> sqlite3.Connection:
 def test_what_stands_in_the_log_is_written_again_before_anything_is_built_on_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    synced: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     other = with_log(path, 1000)
     before = log_path(path).read_bytes()
     link = path.with_name("link.db")
     link.symlink_to(path)
     connection = open_writer(link)
-    assert synced == [str(log_path(path))]
+    assert synced == [log_path(path).stat().st_ino]
     assert log_path(path).read_bytes() == before
     assert len(before) > LOG_CHUNK_BYTES
     assert connection.execute("select count(*) from t").fetchone() == (1000,)

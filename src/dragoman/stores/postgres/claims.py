@@ -30,7 +30,8 @@ class Claims:
         rows = await self._pool.do(
             lambda connection: connection.fetch(QUERIES["renew"], shared.now_us, shared.lease_us, runs, epochs)
         )
-        return frozenset(runs) - {row[0] for row in rows}
+        good = {(row[0], row[1]) for row in rows}
+        return frozenset(claim.run for claim in claims if (claim.run, claim.epoch) not in good)
 
     async def release(self, claims: Sequence[Claim]) -> None:
         if not claims:
@@ -42,8 +43,8 @@ class Claims:
     async def asked(self, claims: Sequence[Claim]) -> frozenset[RunId]:
         if not claims:
             return frozenset()
-        args = ([claim.run for claim in claims], [claim.epoch for claim in claims], [claim.seq for claim in claims])
-        rows = await self._pool.do(lambda connection: connection.fetch(QUERIES["asked"], *args))
+        runs, seqs = [claim.run for claim in claims], [claim.seq for claim in claims]
+        rows = await self._pool.do(lambda connection: connection.fetch(QUERIES["asked"], runs, seqs))
         return frozenset(RunId(row[0]) for row in rows)
 
     async def take_lost(self, *, limit: int) -> Sequence[Claim]:

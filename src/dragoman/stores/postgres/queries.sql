@@ -276,7 +276,7 @@ free as (
 renewed as (
     update runs r set lease_until = n.us + $2::bigint from now n, free f where r.place = f.place
 )
-select r.id
+select r.id, r.epoch
 from unnest($3::text[], $4::bigint[]) as a (id, epoch) join runs r on r.id = a.id
 where r.epoch = a.epoch and r.ended < 1 and r.status = 'running'
 
@@ -291,10 +291,10 @@ with held as (
 update runs r set lease_until = null from held h where r.place = h.place
 
 -- name: asked
--- $1..$3: runs, their epochs, and the seqs of their claims.
+-- $1, $2: runs and the seqs of their claims.
 select r.id
-from unnest($1::text[], $2::bigint[], $3::bigint[]) as a (id, epoch, seq) join runs r on r.id = a.id
-where r.epoch = a.epoch and r.ended < 1 and r.asked > a.seq
+from unnest($1::text[], $2::bigint[]) as a (id, seq) join runs r on r.id = a.id
+where r.ended < 1 and r.asked > a.seq
 
 -- name: probe
 -- $1: owner; $2: now.
