@@ -645,23 +645,24 @@ async def test_a_peer_that_took_everything_is_not_stuck_however_long_it_is_silen
         assert not server.protocol.stuck(now()) and not server.protocol.stuck(now() + 10 * WRITE_TIMEOUT_S)
 
 
-def kernel_knows(port: int) -> bool:
-    """Whether the kernel still has a socket of ours for a peer at this port."""
+def kernel_knows(ours: int, theirs: int) -> bool:
+    """Whether the kernel still has a socket at our port for a peer at theirs."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return any(row[2].endswith(f":{port:04X}") for row in rows)
+    return any(row[1].endswith(f":{ours:04X}") and row[2].endswith(f":{theirs:04X}") for row in rows)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_who_is_cut_off_leaves_nothing_behind(at_once: bool) -> None:
     app = Pouring(at_once=at_once)
     async with deaf_reader(app) as (protocol, end):
-        port = end.getsockname()[1]
+        ours, theirs = end.getpeername()[1], end.getsockname()[1]
+        assert sys.platform != "linux" or kernel_knows(ours, theirs)
         protocol.cut()
         async with asyncio.timeout(WAIT_S):
             await app.ended.wait()  # whoever wrote was let go
         await until(lambda: protocol not in protocol.connections)
         if sys.platform == "linux":
-            assert not kernel_knows(port)
+            await until(lambda: not kernel_knows(ours, theirs))
         with pytest.raises(ConnectionResetError):
             while await asyncio.get_running_loop().sock_recv(end, 1 << 20):
                 pass
