@@ -22,9 +22,11 @@ from dragoman.runtime.ports import (
     ToolOutcome,
     Tools,
 )
-from dragoman.server.assemble import House, Parts, open_house
+from dragoman.server.assemble import open_house
 from dragoman.server.config_checks import complete
 from dragoman.server.config_shapes import Config, Limits
+from dragoman.server.house import House, Parts
+from dragoman.wire.dialect import Dialect
 from tests.support import FixedClock
 
 ADMIN = Principal(ProjectId("default"), "tester", "tester", frozenset({Scope.ADMIN}), rpm=0)
@@ -126,6 +128,7 @@ async def house_of(
     tools: Tools | None = None,
     config: Config | None = None,
     clock: Any = None,
+    dialects: tuple[Dialect, ...] | None = None,
 ) -> AsyncGenerator[House]:
     """The real thing around a scripted model, over a store that outlives it."""
     config = config or open_config()
@@ -135,6 +138,7 @@ async def house_of(
         access=access,
         models={config.defaults.model: model},
         tools=tools or LedgerTools({}),
+        dialects=dialects,
     )
     async with open_house(config, home, parts=parts) as house:
         if await access.project(ADMIN.project) is None:

@@ -31,6 +31,8 @@ class Stage:
         self.config = open_config()
         self.house: Any = None
         self.credential = ""
+        self.dialects: Any = None
+        """Those to mount; None = all that are installed."""
 
     def client(self, **options: Any) -> Client:
         headers = {"authorization": f"Bearer {self.credential}", "content-type": "application/json"}
@@ -57,6 +59,7 @@ def stage(tmp_path: Path) -> SetUp:
             tools=scene.tools,
             config=scene.config,
             clock=scene.clock,
+            dialects=scene.dialects,
         ) as house:
             scene.house = house
             minted = await house.mint.create("tester", ADMIN.project, scopes=tuple(ADMIN.scopes))

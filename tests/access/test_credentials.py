@@ -5,12 +5,13 @@ import random
 import msgspec
 import pytest
 
-from dragoman.access.credentials import REFUSED, REMEMBERED_MAX, Authenticator, Touch
+from dragoman.access.credentials import REFUSED, REMEMBERED_MAX, TICKET_REFUSED, Authenticator, Touch
 from dragoman.access.minting import DAY_S, Mint, Minted
 from dragoman.access.pepper import Pepper
-from dragoman.access.texts import credential_text
+from dragoman.access.texts import Form, credential_text
+from dragoman.access.tickets import TICKET_S, Ticket, ticket_text
 from dragoman.core.errors import NotAuthenticated, Unavailable
-from dragoman.core.names import Principal, ProjectId, Scope
+from dragoman.core.names import ConversationId, Principal, ProjectId, Scope
 from tests.access_memory import MemoryAccess
 from tests.support import FixedClock
 
@@ -22,7 +23,7 @@ class House:
         self.store = MemoryAccess("default")
         self.clock = FixedClock(1000.0)
         self.random = random.Random(1)
-        pepper = Pepper("p1", b"k" * 32)
+        pepper = self.pepper = Pepper("p1", b"k" * 32)
         self.mint = Mint(self.store, pepper, self.clock, self.random.randbytes)
         self.authenticator = Authenticator(self.store, pepper, self.clock)
 
@@ -249,3 +250,125 @@ async def test_a_previous_hash_without_an_end_proves_nothing(house: House):
     await house.store.put_credential(broken)
 
     assert not await house.lets_in(minted.text)
+
+
+# -- forms and subjects ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [Form.DRG, Form.GLSA, Form.GAT])
+async def test_every_form_of_credential_is_let_in_and_remembered(house: House, form: Form):
+    minted = await house.minted(form=form, subject="service-account:7")
+    principal = await house.authenticator.prove(minted.text)
+
+    assert (principal.owner, principal.credential_id) == ("service-account:7", minted.credential.id)
+    assert house.authenticator.proven(minted.text) is principal
+    assert not await house.lets_in(credential_text(house.random.randbytes, credential_id=principal.credential_id))
+
+
+async def test_what_renews_a_login_is_no_credential_and_never_reaches_the_store(house: House):
+    renewal = credential_text(house.random.randbytes, form=Form.GAR)
+    minted = await house.minted()
+    kept = msgspec.structs.replace(minted.credential, id=renewal[4:14], hash=house.pepper.digest(renewal.encode()))
+    await house.store.put_credential(kept)
+
+    assert not await house.lets_in(renewal)
+    assert house.store.reads == 0
+
+
+# -- tickets ---------------------------------------------------------------------------------------------------------
+
+READER = frozenset({Scope.CHAT_READ})
+C = ConversationId("c ü")
+
+
+def ticket_of(house: House, minted: Minted, **changes) -> str:
+    credential = minted.credential
+    ticket = Ticket(PROJECT, credential.subject or credential.id, credential.id, C, house.clock.now() + TICKET_S)
+    return ticket_text(msgspec.structs.replace(ticket, **changes), house.pepper)
+
+
+async def opens(house: House, text: str, conversation: str = C) -> bool:
+    try:
+        await house.authenticator.prove_ticket(text, conversation=conversation)
+    except NotAuthenticated as error:
+        assert error.detail == TICKET_REFUSED
+        return False
+    return True
+
+
+async def test_a_ticket_opens_its_conversation_to_read_for_whom_it_was_made(house: House):
+    minted = await house.mint.create(
+        "ci", PROJECT, scopes=(Scope.CHAT_RUN, Scope.CHAT_READ), rpm=3, subject="service-account:7"
+    )
+    text = ticket_of(house, minted)
+
+    reader = await house.authenticator.prove_ticket(text, conversation=C)
+    assert reader == Principal(PROJECT, minted.credential.id, "ci", READER, 3, "service-account:7")
+    assert not await opens(house, text, "c")
+    assert not await house.lets_in(text)
+    assert house.authenticator.take_due() == (Touch(minted.credential.id, 1000.0),)
+
+
+@pytest.mark.parametrize(("after_s", "good"), [(599.9, True), (600.0, False)])
+async def test_a_ticket_ends_after_ten_minutes(house: House, after_s: float, good: bool):
+    text = ticket_of(house, await house.minted())
+    assert await opens(house, text)
+    house.clock.move(after_s)
+
+    assert await opens(house, text) is good
+
+
+async def test_a_ticket_ends_with_its_credential_within_five_seconds(house: House):
+    minted = await house.minted()
+    text = ticket_of(house, minted)
+    assert await opens(house, text)
+    await house.mint.revoke(minted.credential.id)
+
+    house.clock.move(4.9)
+    assert await opens(house, text)
+    house.clock.move(0.1)
+    assert not await opens(house, text)
+
+
+async def test_a_ticket_of_a_credential_revoked_here_ends_at_once(house: House):
+    minted = await house.minted()
+    text = ticket_of(house, minted)
+    assert await opens(house, text)
+    await house.mint.revoke(minted.credential.id)
+    house.authenticator.forget(minted.credential.id)
+
+    assert not await opens(house, text)
+
+
+async def test_a_ticket_ends_with_its_credentials_expiry(house: House):
+    text = ticket_of(house, await house.minted(expires_s=10.0))
+    house.clock.move(69.9)
+    assert await opens(house, text)
+    house.clock.move(0.1)
+    assert not await opens(house, text)
+
+
+async def test_a_ticket_is_looked_up_once_in_five_seconds(house: House):
+    text = ticket_of(house, await house.minted())
+    for _ in range(3):
+        assert await opens(house, text)
+
+    assert house.store.reads == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"project": ProjectId("other")}, {"owner": "service-account:1"}, {"credential_id": "nobody1234"}]
+)
+async def test_a_ticket_that_says_what_its_credential_does_not_opens_nothing(house: House, changes):
+    assert not await opens(house, ticket_of(house, await house.minted(), **changes))
+
+
+async def test_a_made_up_ticket_never_reaches_the_store(house: House):
+    text = ticket_of(house, await house.minted())
+    other = Authenticator(house.store, Pepper("p2", b"z" * 32), house.clock)
+
+    for junk in ("", "tkt_", text + "A", text[:-1], "tkt_" + "A" * 50 + text[-44:], "ü" * 50, "\ud800"):
+        assert not await opens(house, junk)
+    with pytest.raises(NotAuthenticated):
+        await other.prove_ticket(text, conversation=C)
+    assert house.store.reads == 0

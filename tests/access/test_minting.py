@@ -6,9 +6,9 @@ import pytest
 
 from dragoman.access.minting import DAY_S, Mint
 from dragoman.access.pepper import Pepper
-from dragoman.access.ports import Credential
+from dragoman.access.ports import Credential, Project
 from dragoman.access.scopes import DEFAULT_SCOPES
-from dragoman.access.texts import credential_id_of
+from dragoman.access.texts import Form, credential_id_of
 from dragoman.core.errors import BadRequest, Conflict, NotAllowed, NotFound
 from dragoman.core.names import Principal, ProjectId, Scope
 from tests.access_memory import MemoryAccess
@@ -164,3 +164,43 @@ async def test_an_unknown_id_is_not_found(house: House):
         with pytest.raises(NotFound) as caught:
             await change("nobody")
         assert caught.value.detail == "There is no credential nobody; list them with: dragoman credentials ls"
+
+
+# -- subjects and forms ----------------------------------------------------------------------------------------------
+
+
+async def test_a_credential_may_stand_for_somebody_and_be_written_as_grafana_does(house: House):
+    minted = await house.mint.create("ci", PROJECT, subject="service-account:1", form=Form.GLSA)
+
+    assert (minted.credential.subject, minted.text[:5]) == ("service-account:1", "glsa_")
+    assert credential_id_of(minted.text) == minted.credential.id
+    assert minted.credential.hash == PEPPER.digest(minted.text.encode())
+    rotated = await house.mint.rotate(minted.credential.id, form=Form.GLSA)
+    assert (rotated.credential.subject, rotated.text[:15]) == ("service-account:1", minted.text[:15])
+    assert rotated.text != minted.text
+
+
+async def test_who_stands_for_a_credential_is_revoked_with_it(house: House):
+    granting = await house.mint.create("me", PROJECT)
+    login = await house.mint.create("cli", PROJECT, subject=granting.credential.id)
+    other = await house.mint.create("else", PROJECT, subject="service-account:1")
+
+    await house.mint.revoke(granting.credential.id)
+    assert [house.store.kept[minted.credential.id].revoked_at for minted in (granting, login, other)] == [
+        1000.0,
+        1000.0,
+        None,
+    ]
+
+
+async def test_all_credentials_of_a_subject_are_revoked_in_its_project_alone(house: House):
+    await house.store.put_project(Project(ProjectId("other"), "other", 0.0))
+    mine = [await house.mint.create(name, PROJECT, subject="service-account:1") for name in ("a", "b")]
+    theirs = await house.mint.create("c", ProjectId("other"), subject="service-account:1")
+    house.clock.move(1)
+    await house.mint.revoke(mine[0].credential.id)
+    house.clock.move(1)
+
+    ids = await house.mint.revoke_subject(PROJECT, "service-account:1")
+    assert set(ids) == {minted.credential.id for minted in mine}
+    assert [house.store.kept[minted.credential.id].revoked_at for minted in (*mine, theirs)] == [1001.0, 1002.0, None]

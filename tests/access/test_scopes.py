@@ -2,7 +2,7 @@
 
 import pytest
 
-from dragoman.access.scopes import DEFAULT_SCOPES, check_child, parse_scope, parse_scopes
+from dragoman.access.scopes import DEFAULT_SCOPES, check_child, held, parse_scope, parse_scopes
 from dragoman.core.errors import BadRequest, NotAllowed
 from dragoman.core.names import Scope
 
@@ -32,7 +32,11 @@ def test_no_scopes_given_means_the_default_ones():
         "conversations:read",
         "conversations:write",
         "tools:use",
+        "tools:approve",
         "runs:cancel",
+        "tunnel:connect",
+        "plugins.app:access",
+        "grafana-assistant-app.chats:access",
     ]
 
 
@@ -50,3 +54,12 @@ def test_a_child_may_not_hold_more_than_its_parent():
     with pytest.raises(NotAllowed) as caught:
         check_child([Scope.CHAT_RUN], [Scope.CHAT_RUN, Scope.ADMIN, Scope.METRICS_READ])
     assert caught.value.detail == "A credential cannot grant what it does not hold itself: admin, metrics:read."
+
+
+def test_what_is_held_of_what_is_wanted_is_handed_on_and_no_more():
+    wanted = (Scope.CHAT_RUN, Scope.METRICS_READ, Scope.CHAT_RUN)
+
+    assert held({Scope.CHAT_RUN, Scope.CHAT_READ}, wanted) == (Scope.CHAT_RUN,)
+    assert held({Scope.ADMIN}, wanted) == (Scope.CHAT_RUN, Scope.METRICS_READ)
+    assert held({Scope.CHAT_RUN}, (Scope.ADMIN,)) == ()
+    assert held((), wanted) == ()

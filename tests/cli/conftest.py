@@ -83,7 +83,7 @@ def furnish(folder: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HOME", "CONFIG", "PEPPER", "URL", "CREDENTIAL"):
+    for name in ("HOME", "CONFIG", "PEPPER", "SECRET_KEY", "URL", "CREDENTIAL"):
         monkeypatch.delenv(f"DRAGOMAN_{name}", raising=False)
 
 

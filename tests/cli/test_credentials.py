@@ -113,3 +113,21 @@ def test_no_secret_of_a_model_is_needed(cli):
         '[models.main]\nkind = "openai"\nurl = "http://h/v1"\nname = "m"\nkey = "${NOT_SET_ANYWHERE}"\n'
     )
     cli.ok("credentials", "create", "ci")
+
+
+def test_a_credential_may_be_written_as_grafana_does(cli):
+    created = cli.ok("credentials", "create", "grafana", "--form", "glsa", "--json").json
+    rotated = cli.ok("credentials", "rotate", "grafana", "--form", "glsa", "--json").json
+
+    assert re.fullmatch(r"glsa_[0-9A-Za-z]{32}_[0-9a-f]{8}", created["credential"])
+    assert credential_id_of(created["credential"]) == created["id"] == rotated["id"]
+    assert rotated["credential"][:15] == created["credential"][:15]
+    assert cli.run("credentials", "create", "a", "--form", "gat").code == 2
+
+
+def test_a_list_says_whom_a_credential_stands_for(cli):
+    cli.ok("credentials", "create", "me")
+
+    (listed,) = cli.ok("credentials", "ls", "--json").json
+    assert listed["subject"] == ""
+    assert "itself" in cli.ok("credentials", "ls").out.split()

@@ -119,13 +119,15 @@ def test_a_home_is_moved_and_the_same_commands_say_the_same_of_it(full: CommandL
     done = full.ok("migrate", "--to", url)
 
     lines = [line.split() for line in done.out.splitlines()]
-    assert [line[0] for line in lines[:7]] == [table.name for table in TABLES]
-    assert all(len(line[2]) == 16 and line[2] == line[3] for line in lines[:7])
-    assert sum(int(line[1]) for line in lines[:7]) > 100
-    assert done.out.splitlines()[7:] == ["[store]", f'url = "{url}"']
+    assert [line[0] for line in lines[: len(TABLES)]] == [table.name for table in TABLES]
+    assert all(len(line[2]) == 16 and line[2] == line[3] for line in lines[: len(TABLES)])
+    assert sum(int(line[1]) for line in lines[: len(TABLES)]) > 100
+    assert done.out.splitlines()[len(TABLES) :] == ["[store]", f'url = "{url}"']
     pepper = Path(".dragoman") / "pepper"
     assert "4 runs had not ended: the first server on the database takes them up." in done.err
     assert f"give every server DRAGOMAN_PEPPER=$(cat {pepper})" in done.err
+    secret_key = Path(".dragoman") / "secret-key"
+    assert f"give every server DRAGOMAN_SECRET_KEY=$(cat {secret_key})" in done.err
     assert f"{file.relative_to(full.folder)} is as it was." in done.err
 
     configure(full.folder, url)
@@ -196,9 +198,12 @@ def test_a_dry_run_writes_nothing(full: CommandLine, url: str, runner: asyncio.R
     assert runner.run(asked(url, there)) == []
 
 
-def test_a_pepper_in_the_environment_is_named(full: CommandLine, url: str, monkeypatch: pytest.MonkeyPatch):
+def test_keys_in_the_environment_are_named(full: CommandLine, url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DRAGOMAN_PEPPER", "0123456789abcdef" * 4)
-    assert "the pepper in DRAGOMAN_PEPPER: every server needs the same" in full.ok("migrate", "--to", url).err
+    monkeypatch.setenv("DRAGOMAN_SECRET_KEY", "fedcba9876543210" * 4)
+    told = full.ok("migrate", "--to", url).err
+    assert "the pepper in DRAGOMAN_PEPPER: every server needs the same" in told
+    assert "the secret key in DRAGOMAN_SECRET_KEY: every server needs the same" in told
 
 
 def test_how_far_it_is_is_shown_on_a_terminal(full: CommandLine, url: str, monkeypatch: pytest.MonkeyPatch):
@@ -278,7 +283,7 @@ def test_a_database_that_holds_anything_is_refused(full: CommandLine, url: str):
     for words in ((), ("--dry-run",)):
         done = full.run("migrate", "--to", url, *words)
         assert (done.code, done.out) == (2, "")
-        assert "holds projects, credentials, conversations, entries, deltas, runs, keys already." in done.err
+        assert "holds projects, credentials, conversations, entries, deltas, runs, keys, records already." in done.err
 
 
 def test_a_store_that_a_newer_version_wrote_is_refused(full: CommandLine, url: str, runner: asyncio.Runner):

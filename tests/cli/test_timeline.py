@@ -93,6 +93,25 @@ def test_every_other_event_that_matters_has_its_line():
     ]
 
 
+def test_what_came_of_a_call_that_nothing_was_run_for_has_its_line():
+    lines = timeline_lines(
+        entries(
+            (0.0, ev.ClientToolRequested(BARE, 5.0)),
+            (0.1, ev.ClientToolClaimed(BARE.id, "laptop")),
+            (0.2, ev.ClientToolAnswered(BARE.id, "a.txt")),
+            (0.3, ev.ToolReturned(BARE.id, "a.txt")),
+            (0.4, ev.ToolReturned(CALL.id, "Nobody approved it.", is_error=True, code="denied")),
+        )
+    )
+
+    assert lines == [
+        "   0.000 asks        the caller to run list_files",
+        "   0.100 claimed     by laptop",
+        "   0.200 answered    by the caller",
+        "   0.400 denied      Nobody approved it.",
+    ]
+
+
 def test_a_cancelled_run_names_who_did_it():
     assert timeline_lines(entries((0.0, ev.RunCancelled("k1")))) == ["   0.000 cancelled   by k1"]
     assert timeline_lines(entries((0.0, ev.RunCancelled()))) == ["   0.000 cancelled"]

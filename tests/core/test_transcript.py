@@ -23,7 +23,7 @@ def test_a_turn_is_its_question_its_answer_and_its_end() -> None:
         ("r1", ev.TextAdded("me")),
         ("r1", ev.ReplyFinished("let me", (CALL,))),
         ("r1", ev.ToolStarted(CALL)),
-        ("r1", ev.ToolReturned(CALL.id, "seen")),
+        ("r1", ev.ToolReturned(CALL.id, "seen", duration_ms=7)),
         ("r1", ev.ReplyStarted("ops", "m")),
         ("r1", ev.ReplyFinished("done")),
         ("r1", ev.RunCompleted()),
@@ -33,7 +33,8 @@ def test_a_turn_is_its_question_its_answer_and_its_end() -> None:
         Message("tool", (ToolResult(CALL.id, "seen"),)),
         Message("assistant", (Text("done"),), name="ops"),
     )
-    expected = TurnView(RunId("r1"), 1, 1.0, (said("user", "q"),), answered, ev.RunCompleted())
+    said_at, took_ms = (3.0, 8.0, 9.0), (0, 7, 0)
+    expected = TurnView(RunId("r1"), 1, 1.0, (said("user", "q"),), answered, ev.RunCompleted(), said_at, took_ms)
     assert Transcript(entries).turns() == (expected,)
 
 

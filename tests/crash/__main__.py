@@ -195,9 +195,12 @@ def main() -> int:
                     raise
                 finally:
                     session.close()
-        except (KeyboardInterrupt, BrokenProcessPool):
+        except KeyboardInterrupt:
             _say("interrupted")
             return 130
+        except BrokenProcessPool as error:
+            _say(f"a process that carried out trials is gone: {error}")
+            return 1
         finally:
             runner.run(stack.aclose())
             shutil.rmtree(arguments.out / f"templates-{os.getpid()}", ignore_errors=True)

@@ -4,6 +4,7 @@ I1 acknowledged appends stand exactly once, in order · I2 others once or not at
 I3 no gap · I4 what readers heard is what stands on the tape · I5 one end for each run, nothing after it, and it is a
 good one · I6 effects by their repeat rule · I7 no effect without an intent · I8 none after the end · I9 tokens add up ·
 I10 no conversation is held by a run that is over · I11 nothing of another project · I12 nothing left behind ·
+I13 nothing begun that had to be approved and was not ·
 G8 at most three tries, and taken up in time · G14 no answer of 5xx but 502 and 503.
 """
 
@@ -13,11 +14,12 @@ from collections.abc import Callable, Iterator
 from dragoman.core import events as ev
 from dragoman.core.events import Entry, dump_event
 from dragoman.core.messages import Usage
+from tests.crash.approvals import approvals_count
 from tests.crash.evidence import Evidence, Reading, RunTape, Turn, Violation
 from tests.crash.hearing import readers_hear_the_tape
 from tests.crash.homes import PROJECTS
 from tests.crash.ledgers import Effect
-from tests.crash.scripts import hash_of
+from tests.crash.scripts import ASKED, hash_of
 
 __all__ = ["Evidence", "Violation", "check"]
 
@@ -28,6 +30,7 @@ UNDER_WAY_S = 0.25
 AWAKE_S = 1.0
 """So soon after it woke up a server has sent what it was about to send when it froze."""
 ALONE_S, REPLICAS_S = 2.0, 5.0
+ONCE = ("count_once", ASKED)
 TRIES_MAX = 3
 CLAIMS_MAX = 30
 
@@ -217,8 +220,8 @@ def effects_by_their_rule(reading: Reading) -> Iterator[str]:
         tools = {effect.tool for effect in each}
         if len(tools) > 1:
             yield f"key {key} came from {sorted(tools)}"
-        if "count_once" in tools and len(each) > 1:
-            yield f"count_once took effect {len(each)} times under {key}"
+        if not tools.isdisjoint(ONCE) and len(each) > 1:
+            yield f"{each[0].tool} took effect {len(each)} times under {key}"
         if len({effect.args_hash for effect in each}) > 1:
             yield f"{each[0].tool} came with {len(each)} different arguments under {key}"
     for run in reading.runs.values():
@@ -228,7 +231,7 @@ def effects_by_their_rule(reading: Reading) -> Iterator[str]:
             key = f"{run.id}:{call_id}"
             if not results[0].is_error and key not in effects:
                 yield f"call {call_id} of run {run.id} has a result and took no effect"
-            if results[0].code == "outcome_unknown" and run.calls[call_id][1].name != "count_once":
+            if results[0].code == "outcome_unknown" and run.calls[call_id][1].name not in ONCE:
                 yield f"call {call_id} of run {run.id} may be repeated, and was left as outcome_unknown"
 
 
@@ -347,6 +350,7 @@ INVARIANTS: tuple[tuple[str, Callable[[Reading], Iterator[str]]], ...] = (
     ("I10", no_lock_without_a_run),
     ("I11", nothing_of_others),
     ("I12", nothing_left_behind),
+    ("I13", approvals_count),
     ("G8", few_tries),
     ("G8", recovered_in_time),
     ("G14", no_server_errors),

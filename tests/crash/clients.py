@@ -8,9 +8,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from tests.crash.history import History, Kind
-from tests.crash.scripts import Script
+from tests.crash.scripts import ASKED, Script
 from tests.crash.servers import Server
 
 ANSWER_S = 60.0
@@ -19,6 +20,16 @@ WAIT_MAX_S = 0.3
 CONNECTION_ERRORS = (aiohttp.ClientError, ConnectionError, TimeoutError)
 REFUSED = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429})
 """Statuses that say for certain that nothing was written."""
+
+
+ENDS = ("run_completed", "run_failed", "run_cancelled")
+
+
+class _Entry(msgspec.Struct):
+    event: dict[str, Any]
+
+
+_entries = msgspec.json.Decoder(list[_Entry])
 
 
 class World:
@@ -195,6 +206,43 @@ class Client:
         except CONNECTION_ERRORS as error:
             self._history.add("info", "cancel", number, text=repr(error))
 
+    async def approve(self, run: str) -> None:
+        """Approve the first call of a run that is asked about, as soon as it is; until somebody knows."""
+        wait_s = FIRST_WAIT_S
+        while (server := await self._world.pick(self.rng, self._server)) is not None:
+            entries = await self._entries(server, run)
+            if any(entry.event["kind"] in ENDS for entry in entries):
+                return
+            asked = next((entry.event for entry in entries if entry.event["kind"] == "approval_requested"), None)
+            if asked is not None and await self._decide(server, run, asked):
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, WAIT_MAX_S)
+
+    async def _entries(self, server: Server, run: str) -> list["_Entry"]:
+        try:
+            async with self._world.session.get(f"{server.url}/waits/runs/{run}", headers=self._headers) as answer:
+                return _entries.decode(await answer.read()) if answer.status == 200 else []
+        except CONNECTION_ERRORS:
+            return []
+
+    async def _decide(self, server: Server, run: str, asked: Mapping[str, Any]) -> bool:
+        """Whether it is known what became of the decision."""
+        call = asked["call"]["id"]
+        body = {"call": call, "arguments_hash": asked["arguments_hash"], "approved": True}
+        number = self._history.invoke("approve", who=self.name, project=self.project, run=run, key=call)
+        try:
+            url = f"{server.url}/waits/runs/{run}/decision"
+            async with self._world.session.post(url, json=body, headers=self._headers) as answer:
+                text = await answer.text()
+                refused = answer.status in REFUSED or answer.status in (409, 410)
+                kind: Kind = "ok" if answer.status == 200 else "fail" if refused else "info"
+                self._history.add(kind, "approve", number, run=run, status=answer.status, text=text)
+                return kind != "info"
+        except CONNECTION_ERRORS as error:
+            self._history.add("info", "approve", number, text=repr(error))
+            return False
+
     async def peek(self, server: Server, run: str, *, path: str = "/events") -> None:
         """Look at a run of another project: it must not be there."""
         number = self._history.invoke("peek", who=self.name, project=self.project, run=run)
@@ -293,6 +341,8 @@ class _Turn:
             world.spawn(client.follow(run))
         if self._cancelled:
             world.spawn(client.cancel(self._server, run))
+        if any(ASKED in step for step in self._script.steps):
+            world.spawn(client.approve(run))
 
     def _server_is_away(self) -> None:
         if not self._server.alive:

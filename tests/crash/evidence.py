@@ -84,11 +84,17 @@ class RunTape:
 
     @cached_property
     def tries(self) -> int:
-        """Attempts that got somewhere: the model spoke or a tool was begun."""
-        tries, at_work = 0, False
+        """Attempts that got somewhere: the model spoke or a tool was begun; but for those that died while it waited
+        for somebody."""
+        tries, at_work, waiting = 0, False, False
         for entry in self.entries:
             if isinstance(entry.event, ev.RunClaimed):
+                tries -= at_work and waiting
                 at_work = False
+            elif isinstance(entry.event, ev.ApprovalRequested):
+                waiting = True
+            elif isinstance(entry.event, ev.ApprovalDecided | ev.ToolReturned):
+                waiting = False
             elif not at_work and isinstance(
                 entry.event, ev.TextAdded | ev.ThinkingAdded | ev.ReplyFinished | ev.ToolStarted
             ):

@@ -10,7 +10,7 @@ from dragoman.runtime.fuses import POINTS
 from tests.crash.clients import Client
 from tests.crash.homes import Template
 from tests.crash.scene import Order, Result, Scene, Trial, scene
-from tests.crash.scripts import Script
+from tests.crash.scripts import ASKED, Script
 from tests.crash.servers import Server
 
 PASSED = {
@@ -38,6 +38,8 @@ PASSED = {
     "tool.intent_committed": 3,
     "tool.effect_done": 4,
     "tool.result_committed": 4,
+    "approval.requested": 1,
+    "approval.decided": 1,
     "heartbeat.tick": 2,
     "reaper.mid": 1,
     "stream.frame": 10,
@@ -45,6 +47,10 @@ PASSED = {
 """Times each point is passed at least in one trial: of these one is drawn."""
 ELSEWHERE = {
     "migrate.step": "R04",
+    "note.before_commit": "no request of these clients changes what a list shows of a conversation",
+    "note.after_commit": "the same",
+    "clienttool.requested": "test_waits.py",
+    "clienttool.answered": "test_waits.py",
     "clientaction.emitted": "no wire of this version has client tools",
 }
 IN_RECOVERY = ("claim.before_commit", "claim.after_commit", "reaper.mid")
@@ -133,7 +139,7 @@ async def _dies(stage: Scene, server: Server) -> bool:
 
 async def _talk(client: Client, *, slow: bool, cancelled: bool) -> None:
     rng = client.rng
-    steps = (("look",), ("count_once", "count_again"))
+    steps = (("look",), ("count_once", "count_again"), (ASKED,))
     gap_ms = 40 if slow else 20 if cancelled else rng.choice((2, 5))
     first = Script(
         client.token(), client.canary, steps, words=30 if slow else 6, gap_ms=gap_ms, vary=rng.random() < 0.5

@@ -22,8 +22,9 @@ from dragoman.access.projects import ensure_project
 from dragoman.core.events import Entry
 from dragoman.core.names import ProjectId, Scope
 from dragoman.core.operations import RunView
-from dragoman.server.assemble import House, open_house
+from dragoman.server.assemble import open_house
 from dragoman.server.config import load_config
+from dragoman.server.house import House
 
 POSTGRES = os.environ.get("DRAGOMAN_TEST_POSTGRES", "postgresql://127.0.0.1:5432/")
 PROJECTS = ("amber", "birch")
@@ -43,6 +44,8 @@ url = "{upstream}/v1"
 name = "scripted"
 [agents.assistant]
 tools = ["crash.*"]
+ask = ["count_asked"]
+approval = "3s"
 [limits]
 per_ip_rpm = 0
 per_credential_rpm = 0

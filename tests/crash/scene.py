@@ -22,7 +22,7 @@ from tests.crash.evidence import Evidence, Reading, Violation
 from tests.crash.history import History, write_lines
 from tests.crash.homes import Home, Template, dump, integrity
 from tests.crash.outside import Outside, outside_world
-from tests.crash.scripts import Script
+from tests.crash.scripts import ASKED, Script
 from tests.crash.servers import NotStarted, Server, free_port
 
 LIVENESS_S = 30.0
@@ -286,7 +286,7 @@ class Scene:
         result.effects = len(self.outside.effects.lines)
         result.lost = sum(turn.acknowledged and not reading.places.get(token) for token, turn in reading.turns.items())
         result.duplicated = sum(max(len(places) - 1, 0) for places in reading.places.values())
-        keys = [effect.key for effect in self.outside.effects.lines if effect.tool == "count_once"]
+        keys = [effect.key for effect in self.outside.effects.lines if effect.tool in ("count_once", ASKED)]
         result.duplicated += len(keys) - len(set(keys))
         result.takeovers_s = [after_s for _, _, after_s in reading.takeovers()]
 

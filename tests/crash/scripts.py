@@ -14,6 +14,8 @@ from msgspec import Struct
 
 PREFIX = "crash "
 TOOLS = ("look", "count_once", "count_again")
+ASKED = "count_asked"
+"""Takes effect once, like `count_once`, and only once somebody has approved it."""
 
 
 class Script(Struct, frozen=True, omit_defaults=True):

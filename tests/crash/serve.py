@@ -1,4 +1,4 @@
-"""The server under test: `dragoman serve` with three tools whose effects are counted elsewhere.
+"""The server under test: `dragoman serve` with tools whose effects are counted elsewhere, and the harness's own wire.
 
 python -m tests.crash.serve HOME HOST:PORT EFFECTS_URL
 """
@@ -14,16 +14,24 @@ import msgspec
 
 from dragoman.core.agents import Repeat, ToolSpec
 from dragoman.core.errors import ToolFailed
+from dragoman.dialects import installed
 from dragoman.runtime.ports import CallContext
 from dragoman.server.assemble import Parts
 from dragoman.server.config import load
 from dragoman.server.serve import serve
 from dragoman.tools.arguments import Arguments, Run
 from dragoman.tools.registry import Registry
+from tests.crash.scripts import ASKED
+from tests.crash.waits import WAITS
 
 PR_SET_PDEATHSIG = 1
 TOOLSET = "crash"
-REPEATS = {"look": Repeat.PURE, "count_once": Repeat.ONCE, "count_again": Repeat.IDEMPOTENT}
+REPEATS = {
+    "look": Repeat.PURE,
+    "count_once": Repeat.ONCE,
+    "count_again": Repeat.IDEMPOTENT,
+    ASKED: Repeat.ONCE,
+}
 PARAMETERS = {
     "type": "object",
     "properties": {"token": {"type": "string"}, "place": {"type": "string"}, "ms": {"type": "integer"}},
@@ -65,7 +73,7 @@ def main(home: Path, listen: str, effects: str) -> int:
     die_with_parent()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = load(home, file=home / "dragoman.toml").config
-    return serve(config, home, listen=listen, parts=Parts(tools=registry(effects)))
+    return serve(config, home, listen=listen, parts=Parts(tools=registry(effects), dialects=(*installed(), WAITS)))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ LIVES = [
     ["append.before_commit=kill@5"],
     ["finish.after_commit=kill@1"],
     ["tool.effect_done=kill@2"],
+    ["approval.requested=kill@1"],
+    ["approval.decided=kill@1"],
     ["stream.frame=torn@4"],
     [fused.FIRST, "claim.after_commit=kill@1"],
 ]

@@ -16,11 +16,12 @@ from tests.crash.checker import INVARIANTS, Evidence, check
 from tests.crash.history import History, Record
 from tests.crash.homes import Dump, TapeDump
 from tests.crash.ledgers import Bill, Effect
-from tests.crash.scripts import Script, hash_of
+from tests.crash.scripts import ASKED, Script, hash_of
 
 TALK = Script("a.1", "canaryamber", (("count_once", "count_again"),), words=2)
 SECOND = Script("a.2", "canaryamber", words=2)
 OTHER = Script("b.1", "canarybirch", words=2)
+CAREFUL = Script("a.3", "canaryamber", ((ASKED,),), words=2)
 T0 = 1_000_000.0
 
 
@@ -88,12 +89,20 @@ class Story:
                 ev.TextAdded(text[:5]),
                 ev.TextAdded(text[5:]),
                 ev.ReplyFinished(text, calls, spent),
+                *self._approvals(calls),
                 *map(ev.ToolStarted, calls),
                 *(ev.ToolReturned(call.id, "done") for call in calls),
             ]
             number = len(self.bills) + 1
             self.bills.append(Bill(number, script.token, reply, 1, T0, T0, 1, True, "", 10, spent.completion_tokens))
         return events
+
+    def _approvals(self, calls: tuple[ToolCall, ...]) -> list[ev.Event]:
+        asked = [call for call in calls if call.name == ASKED]
+        return [
+            *(ev.ApprovalRequested(call, "hash", T0 + 900) for call in asked),
+            *(ev.ApprovalDecided(call.id, True, "a", "hash") for call in asked),
+        ]
 
     def follow(self, reader: str, run: str, connections: list[tuple[int, int]]) -> None:
         """A reader that hears, per connection, the entries after one seq up to another; then half a frame."""
@@ -158,6 +167,9 @@ def frame(entry: Entry) -> str:
 
 def test_a_history_in_which_all_is_well():
     assert Story().found() == []
+    story = Story()
+    approved(story)
+    assert story.found() == []
 
 
 # -- each invariant broken, and the sentence that tells of it --------------------------------------------------------
@@ -412,6 +424,39 @@ def server_error(story: Story) -> None:
     story.history.add("info", "cancel", number, status=500, text="Internal server error")
 
 
+def approved(story: Story) -> None:
+    """A turn with a call that somebody approved, who was told so: all is well with it."""
+    story.turn(CAREFUL, "r4", "amber", "talk", mode="blocking")
+    number = story.history.invoke("approve", who="a", project="amber", run="r4", key="r4c10")
+    story.history.add("ok", "approve", number, run="r4", status=200)
+
+
+def not_approved(story: Story) -> None:
+    approved(story)
+    story.change("r4", ev.ApprovalDecided, approved=False)
+
+
+def asked_twice(story: Story) -> None:
+    approved(story)
+    call = next(each.event.call for each in story.of("r4") if isinstance(each.event, ev.ApprovalRequested))
+    story.add("r4", ev.ApprovalRequested(call, "hash", T0 + 900))
+
+
+def approval_lost(story: Story) -> None:
+    approved(story)
+    story.change("r4", ev.ApprovalDecided, arguments_hash="other")
+
+
+def approved_and_refused(story: Story) -> None:
+    approved(story)
+    story.change("r4", ev.ToolReturned, is_error=True, code="denied")
+
+
+def once_twice_approved(story: Story) -> None:
+    approved(story)
+    story.effects.append(story.effects[-1])
+
+
 BROKEN: list[tuple[str, Callable[[Story], None], str]] = [
     ("I1", lost, "turn b.1 was acknowledged and stands 0 times"),
     ("I1", said_twice, "turn b.1 was acknowledged and stands 2 times at 2 (run r3) at 9 (run r4)"),
@@ -453,6 +498,11 @@ BROKEN: list[tuple[str, Callable[[Story], None], str]] = [
     ("I11", shown_to_others, "b of birch was shown run r1 of another project"),
     ("I11", canary_on_a_tape, "canarybirch stands on a tape of amber: talk entry 24"),
     ("I12", left_behind, "process 7"),
+    ("I13", not_approved, "call r4c10 of run r4 began at "),
+    ("I13", asked_twice, "call r4c10 of run r4 was asked about 2 times"),
+    ("I13", approval_lost, "call r4c10 of run r4 was approved with a 200, which stands on no tape"),
+    ("I13", approved_and_refused, "call r4c10 of run r4 was approved with a 200, and refused to the model"),
+    ("I6", once_twice_approved, "count_asked took effect 2 times under r4:r4c10"),
     ("G8", tried_too_often, "run r3 was tried 4 times"),
     ("G8", given_up_too_soon, "run r2 was given up after 1 tries (1 claims)"),
     ("G8", taken_up_late, "run r3 was taken up 2.5 s after the server was ready (entry 4)"),
@@ -471,6 +521,18 @@ def test_what_is_broken_is_seen(invariant: str, broken: Callable[[Story], None],
 
 def test_every_invariant_was_broken_once():
     assert {name for name, _, _ in BROKEN} == {name for name, _ in INVARIANTS}
+
+
+def test_attempts_that_died_while_a_run_waited_are_not_counted():
+    story = Story()
+    approved(story)
+    tape = story.tapes["amber", "talk"]
+    asked = next(at for at, each in enumerate(tape) if isinstance(each.event, ev.ApprovalRequested))
+    for epoch in range(2, 7):
+        tape.insert(asked + 1, Entry(0, RunId("r4"), tape[asked].at, ev.RunClaimed(epoch)))
+    story.tapes["amber", "talk"] = [replace(each, seq=seq) for seq, each in enumerate(tape, start=1)]
+    story.silent()
+    assert story.found() == []
 
 
 # -- what is no violation --------------------------------------------------------------------------------------------

@@ -5,12 +5,15 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dragoman.access.ports import Project
 from dragoman.core.messages import said
 from dragoman.core.names import ConversationId, ProjectId, Scope
 from dragoman.core.operations import ReadConversation
-from dragoman.edge.asgi import headers_of
+from dragoman.dialects.grip import DIALECT as GRIP
+from dragoman.server.config_shapes import Server
+from tests.edge.toy import TOY, Greet, greet
 from tests.parts import ADMIN, Gate, ScriptedReplies, open_config, text_reply
 from tests.streaming_client import Client, Response
 
@@ -403,12 +406,6 @@ async def test_projects_do_not_see_each_other(stage: Any) -> None:
     assert all("how is it?" not in message.text for message in s.model.prompts[-1].messages)
 
 
-def test_repeated_headers_are_joined_but_for_those_that_mean_one_thing() -> None:
-    raw = [(b"x-forwarded-for", b"1.1.1.1"), (b"authorization", b"Bearer a \t"), (b"authorization", b"Bearer b")]
-    scope: Any = {"headers": [*raw, (b"x-forwarded-for", b" 2.2.2.2")]}
-    assert headers_of(scope) == {"x-forwarded-for": "1.1.1.1, 2.2.2.2", "authorization": "Bearer a"}
-
-
 async def test_a_message_over_the_configured_length_is_refused_and_not_kept(stage: Any) -> None:
     async with stage(config=open_config(message_chars=5)) as s:
         longest = await s.client().request("POST", CHAT, body=ask("\u00e9" * 5))
@@ -417,3 +414,143 @@ async def test_a_message_over_the_configured_length_is_refused_and_not_kept(stag
     assert (longest.status, longer.status) == (200, 400)
     assert json.loads(longer.body) == {"detail": "A message may have at most 5 characters; this one has 6."}
     assert json.loads(listed.body)["message_count"] == 2
+
+
+# -- under which address ---------------------------------------------------------------------------------------------
+
+
+def below(base: str, **server: Any) -> Any:
+    return replace(open_config(), server=Server(base_path=base, **server))
+
+
+async def test_everything_is_also_served_below_the_base_path(stage: Any) -> None:
+    async with stage(config=below("/sub/path")) as s:
+        answers = {
+            path: (await s.client().request(method, f"{base}{path}", body=body)).status
+            for base in ("/sub/path", "")
+            for method, path, body in (
+                ("POST", CHAT, ask()),
+                ("GET", "/api/v1/sessions/k", b""),
+                ("GET", "/health", b""),
+                ("GET", "/docs", b""),
+                ("GET", "/api/status", b""),
+            )
+        }
+        unknown = await s.client().request("GET", "/sub/path/api/v1/nothing")
+        beside = await s.client().request("POST", f"/sub/paths{CHAT}", body=ask())
+        moved = await s.client().request("POST", f"/sub/path{CHAT}/?a=b")
+    assert set(answers.values()) == {200}
+    assert (unknown.status, json.loads(unknown.body)) == (404, {"detail": "Not Found"})  # in the dialect's own words
+    assert beside.status == 404
+    assert moved.headers["location"] == f"/sub/path{CHAT}?a=b"
+
+
+async def test_a_repeat_is_the_same_request_with_or_without_the_base_path(stage: Any) -> None:
+    key = {"idempotency-key": "k1"}
+    async with stage(config=below("/sub")) as s:
+        first = await s.client().request("POST", CHAT, body=ask(), headers=key)
+        again = await s.client().request("POST", f"/sub{CHAT}", body=ask(), headers=key)
+    assert (again.headers["x-run-id"], again.headers["idempotency-replayed"]) == (first.headers["x-run-id"], "true")
+
+
+@pytest.mark.parametrize(
+    ("server", "path", "headers", "origin"),
+    [
+        ({}, "/toy/card", {"host": "h:8080"}, "http://h:8080"),
+        ({}, "/toy/card", {}, "http://127.0.0.1:8080"),
+        ({}, "/toy/card", {"host": "h", "x-forwarded-proto": "https"}, "http://h"),
+        ({"base_path": "/sub"}, "/sub/toy/card", {"host": "h"}, "http://h/sub"),
+        ({"base_path": "/sub"}, "/toy/card", {"host": "h"}, "http://h"),
+        (
+            {"trusted_proxies": ("127.0.0.1",)},
+            "/toy/card",
+            {"host": "h", "x-forwarded-proto": "https"},
+            "https://h",
+        ),
+        ({"public_url": "https://a.example/b/"}, "/toy/card", {"host": "h"}, "https://a.example/b"),
+    ],
+)
+async def test_an_answer_can_name_the_address_that_the_caller_used(
+    stage: Any, server: dict[str, Any], path: str, headers: dict[str, str], origin: str
+) -> None:
+    async with stage(dialects=(TOY,), config=replace(open_config(), server=Server(**server))) as s:
+        s.house.desk._open_handlers = {Greet: greet}
+        answer = await s.anonymous().request("GET", path, headers=headers)
+    assert json.loads(answer.body) == {"text": f"hello {origin}"}
+
+
+# -- pages of other origins ------------------------------------------------------------------------------------------
+
+PAGE = "https://app.example.com"
+ASKS = {"origin": PAGE, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+
+
+def allowing(*origins: str) -> Any:
+    return replace(open_config(), server=Server(cors_origins=origins))
+
+
+@pytest.mark.parametrize(("allowed", "told"), [((PAGE, "http://other"), PAGE), (("*",), "*")])
+async def test_a_page_that_may_call_is_told_so_with_every_answer(
+    stage: Any, allowed: tuple[str, ...], told: str
+) -> None:
+    async with stage(config=allowing(*allowed)) as s:
+        page = {"origin": PAGE}
+        answers = [
+            await s.client().request("POST", CHAT, body=ask(), headers=page),
+            await s.client().request("POST", STREAM, body=ask(), headers=page),
+            await s.anonymous().request("POST", CHAT, body=ask(), headers=page),
+            await s.client().request("GET", "/api/v1/nothing", headers=page),
+            await s.client().request("GET", "/api/runs/none", headers=page),
+            await s.client().request("POST", CHAT, body=b"{", headers=page),
+        ]
+        others = [
+            await s.client().request("POST", CHAT, body=ask()),
+            await s.client().request("GET", "/health", headers=page),
+            await s.client().request("GET", "/metrics", headers=page),
+        ]
+    assert [answer.status for answer in answers] == [200, 200, 401, 404, 404, 400]
+    assert {answer.headers.get("access-control-allow-origin") for answer in answers} == {told}
+    assert all("x-run-id" in answer.headers["access-control-expose-headers"] for answer in answers)
+    assert {answer.headers.get("access-control-allow-origin") for answer in others} == {None}
+
+
+async def test_a_page_that_may_not_call_is_told_nothing(stage: Any) -> None:
+    async with stage(config=allowing(PAGE)) as s:
+        other = {"origin": "https://evil.example"}
+        answers = [
+            await s.client().request("POST", CHAT, body=ask(), headers=other),
+            await s.anonymous().request("OPTIONS", CHAT, headers=ASKS | other),
+        ]
+    assert [answer.status for answer in answers] == [200, 405]
+    assert [[name for name in answer.headers if name.startswith("access-control")] for answer in answers] == [[], []]
+
+
+async def test_a_browser_may_ask_before_it_calls(stage: Any) -> None:
+    async with stage(config=allowing(PAGE)) as s:
+        answer = await s.anonymous().request("OPTIONS", "/api/v1/sessions/k", headers=ASKS)
+        without = await s.anonymous().request("OPTIONS", "/api/v1/sessions/k", headers={"origin": PAGE})
+        nowhere = await s.anonymous().request("OPTIONS", "/api/v1/nothing", headers=ASKS)
+        trace = await s.anonymous().request("TRACE", "/api/v1/sessions/k", headers=ASKS)
+    assert (answer.status, answer.body, secured(answer)) == (204, b"", True)
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert answer.headers["access-control-allow-methods"] == "GET, DELETE"
+    assert answer.headers["access-control-allow-headers"] == "authorization"
+    assert [each.status for each in (without, nowhere, trace)] == [405, 404, 405]
+
+
+async def test_nothing_is_said_to_pages_unless_somebody_allowed_it(stage: Any) -> None:
+    async with stage() as s:
+        answers = [
+            await s.client().request("POST", CHAT, body=ask(), headers={"origin": PAGE}),
+            await s.anonymous().request("OPTIONS", CHAT, headers=ASKS),
+        ]
+    assert [answer.status for answer in answers] == [200, 405]
+    assert [[name for name in answer.headers if name.startswith("access-control")] for answer in answers] == [[], []]
+
+
+async def test_a_dialect_may_be_open_to_pages_by_itself_and_opens_no_other(stage: Any) -> None:
+    async with stage(dialects=(replace(TOY, cors=("*",)), GRIP)) as s:
+        own = await s.anonymous().request("OPTIONS", "/toy/talks/t", headers=ASKS)
+        other = await s.anonymous().request("OPTIONS", CHAT, headers=ASKS)
+    assert (own.status, own.headers["access-control-allow-origin"]) == (204, "*")
+    assert other.status == 405

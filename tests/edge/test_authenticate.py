@@ -11,7 +11,7 @@ from dragoman.access.pepper import Pepper
 from dragoman.core.errors import LimitReached, NotAllowed, NotAuthenticated
 from dragoman.core.names import Principal, ProjectId, Scope
 from dragoman.core.operations import ReadStatus
-from dragoman.edge.authenticate import Door, Limits, Passed
+from dragoman.edge.authenticate import Door, Limits, Passed, Ticket
 from dragoman.edge.house import HOUSE
 from dragoman.edge.limits import networks
 from dragoman.wire.dialect import Reply, Route
@@ -19,7 +19,7 @@ from tests.access_memory import MemoryAccess
 from tests.support import FixedClock
 
 PROJECT = ProjectId("default")
-READ = Route("GET", "/x", lambda request: ReadStatus(), answer=lambda r, q: Reply(200), scope=Scope.CHAT_READ)
+READ = Route("GET", "/x", lambda request: ReadStatus(), answer=lambda r, q: Reply(200), scopes=(Scope.CHAT_READ,))
 ANYBODY = Route("GET", "/y", lambda request: ReadStatus(), answer=lambda r, q: Reply(200))
 
 UNLIMITED: dict[str, int] = {
@@ -145,6 +145,48 @@ async def test_what_proves_nobody_is_refused(authorization: str | None) -> None:
     with pytest.raises(NotAuthenticated):
         await entrance.door.admit_principal(HOUSE, READ, headers, passed)
     assert (passed.principal, entrance.access.reads) == (None, 0)
+
+
+def headers_with(text: str | None) -> dict[str, str]:
+    return {} if text is None else {"authorization": text}
+
+
+async def test_a_ticket_is_asked_for_only_where_no_credential_was_sent() -> None:
+    entrance = Entrance()
+    asked: list[tuple[str, str]] = []
+
+    async def prove_ticket(text: str, *, conversation: str) -> Principal:
+        asked.append((text, conversation))
+        return principal("by ticket")
+
+    entrance.door._authenticator.prove_ticket = prove_ticket
+    minted = await entrance.mint.create("ci", PROJECT, scopes=(Scope.CHAT_READ,))
+    ticket = Ticket("t1", "k")
+    admitted = [
+        await entrance.door.admit_principal(HOUSE, READ, headers_with(text), Passed(), ticket)
+        for text in (None, "Basic eDp5", f"Bearer {minted.text}")
+    ]
+    assert [each.name for each in admitted] == ["by ticket", "by ticket", "ci"]
+    assert asked == [("t1", "k")] * 2
+    with pytest.raises(NotAuthenticated):
+        await entrance.door.admit_principal(HOUSE, READ, headers_with("Bearer wrong"), Passed(), ticket)
+    assert len(asked) == 2
+
+
+async def test_a_route_may_demand_several_scopes_and_all_of_them() -> None:
+    route = Route(
+        "GET", "/x", READ.decode, answer=READ.answer, scopes=(Scope.PLUGINS_APP_ACCESS, Scope.GRAFANA_CHATS_ACCESS)
+    )
+    entrance = Entrance()
+    for scopes, lacks in (
+        ((Scope.GRAFANA_CHATS_ACCESS,), "plugins.app:access"),
+        ((Scope.PLUGINS_APP_ACCESS,), "grafana-assistant-app.chats:access"),
+    ):
+        minted = await entrance.mint.create("one", PROJECT, scopes=scopes)
+        with pytest.raises(NotAllowed, match=f"lacks the scope {lacks}"):
+            await entrance.door.admit_principal(HOUSE, route, headers_with(f"Bearer {minted.text}"), Passed())
+    minted = await entrance.mint.create("both", PROJECT, scopes=route.scopes)
+    assert await entrance.door.admit_principal(HOUSE, route, headers_with(f"Bearer {minted.text}"), Passed())
 
 
 def test_a_credential_has_the_configured_budget_or_its_own() -> None:

@@ -13,7 +13,7 @@ from dragoman.core import events as ev
 from dragoman.core import operations as ops
 from dragoman.core.errors import NotFound
 from dragoman.core.messages import said
-from dragoman.core.names import ConversationId, ProjectId, RunId
+from dragoman.core.names import ConversationId, Principal, ProjectId, RunId, Scope
 from dragoman.core.operations import Operation
 from dragoman.edge.desk import Desk
 from dragoman.runtime.counters import Counters
@@ -49,7 +49,8 @@ def absent(sentence: str, what: str) -> Iterator[None]:
 
 
 def kinds() -> set[type[Operation[Any]]]:
-    return set(Operation.__subclasses__())
+    """Those that every desk answers. Other parts have operations of their own, and handlers for them."""
+    return {kind for kind in Operation.__subclasses__() if kind.__module__ == ops.__name__}
 
 
 def result_of(kind: type[Operation[Any]]) -> type:
@@ -63,6 +64,9 @@ def samples(run: RunId) -> list[Operation[Any]]:
     return [
         ops.ReadConversation(KEY),
         ops.ListConversations(),
+        ops.BrowseConversations(),
+        ops.UpdateConversation(KEY, title="A talk"),
+        ops.FollowConversation(KEY),
         ops.ReadRun(run),
         ops.FollowRun(run),
         ops.CancelRun(run),
@@ -87,6 +91,71 @@ async def test_an_operation_of_no_kind_we_know_is_a_fault_of_ours(stage: SetUp) 
     async with stage() as s:
         with pytest.raises(RuntimeError, match="no desk answers Operation"):
             await s.house.desk.answer(ADMIN, Operation())
+        with pytest.raises(RuntimeError, match="no desk answers Operation for anybody"):
+            await s.house.desk.answer_anybody(Operation())
+
+
+async def test_operations_of_other_parts_are_answered_by_whoever_brought_a_handler(stage: SetUp) -> None:
+    class Wave(Operation[str], frozen=True):
+        pass
+
+    async def wave(principal: Principal, operation: Wave) -> str:
+        return f"{principal.name} waves"
+
+    async def wave_back(operation: Wave) -> str:
+        return "somebody waves"
+
+    async with stage() as s:
+        s.house.desk._handlers[Wave] = wave
+        s.house.desk._open_handlers = {Wave: wave_back}
+        answers = [await s.house.desk.answer(ADMIN, Wave()), await s.house.desk.answer_anybody(Wave())]
+    assert answers == ["tester waves", "somebody waves"]
+
+
+# -- whose it is -------------------------------------------------------------------------------------------------------
+
+ANNA, BERT = (Principal(ADMIN.project, name, name, frozenset({Scope.CHAT_RUN})) for name in ("anna", "bert"))
+
+
+@pytest.mark.parametrize("ephemeral", [False, True])
+async def test_a_private_run_is_there_for_its_owner_and_for_admins(stage: SetUp, ephemeral: bool) -> None:
+    model = ScriptedReplies(text_reply("never"))
+    model.gate = Gate()
+    async with stage(model=model) as s:
+        desk = s.house.desk
+        run = (await desk.answer(ANNA, turn(private=True, ephemeral=ephemeral))).run
+        asking = (ops.ReadRun(run, private=True), ops.FollowRun(run, private=True), ops.CancelRun(run, private=True))
+        for operation in asking:
+            with absent(f"There is no run {run}.", "run"):
+                await desk.answer(BERT, operation)
+        for principal in (ADMIN, ANNA):
+            assert (await desk.answer(principal, asking[0])).run.id == run
+            assert (await desk.answer(principal, asking[1])).started.run == run
+        assert (await desk.answer(BERT, ops.ReadRun(run))).run.status == "running"  # a wire without users
+        assert (await desk.answer(ANNA, asking[2])).status == "cancelled"
+
+
+@pytest.mark.parametrize("ephemeral", [False, True])
+async def test_a_private_turn_reaches_only_what_is_the_callers_own(stage: SetUp, ephemeral: bool) -> None:
+    async with stage() as s:
+        settings: dict[str, Any] = {"private": True, "ephemeral": ephemeral}
+        await s.house.desk.answer(ANNA, turn(**settings))
+        with absent("There is no conversation k.", "conversation"):
+            await s.house.desk.answer(BERT, turn(**settings))
+        for principal in (ANNA, ADMIN):
+            await s.house.desk.answer(principal, turn(**settings))
+        await s.house.desk.answer(BERT, turn(ephemeral=ephemeral))
+
+
+async def test_a_run_of_a_shared_conversation_may_be_read_and_not_stopped(stage: SetUp) -> None:
+    model = ScriptedReplies(text_reply("never"))
+    model.gate = Gate()
+    async with stage(model=model) as s:
+        run = (await s.house.desk.answer(ANNA, turn(private=True))).run
+        await s.house.desk.answer(ANNA, ops.UpdateConversation(KEY, shared=True, private=True))
+        assert (await s.house.desk.answer(BERT, ops.ReadRun(run, private=True))).run.id == run
+        with absent(f"There is no run {run}.", "run"):
+            await s.house.desk.answer(BERT, ops.CancelRun(run, private=True))
 
 
 # -- turns, conversations, runs ----------------------------------------------------------------------------------------

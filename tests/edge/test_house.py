@@ -104,14 +104,14 @@ def test_any_other_header_proves_nobody(value: str | None) -> None:
 
 def test_every_route_asks_for_a_scope_of_its_own_and_says_what_it_is() -> None:
     rows = [
-        (route.method, route.path, route.scope, type(route.decode(Request(**as_request("r1")))))
+        (route.method, route.path, route.scopes, type(route.decode(Request(**as_request("r1")))))
         for route in HOUSE.routes
     ]
     assert rows == [
-        ("GET", "/api/runs/{run}", Scope.CHAT_READ, ReadRun),
-        ("GET", "/api/runs/{run}/events", Scope.CHAT_READ, FollowRun),
-        ("POST", "/api/runs/{run}/cancel", Scope.RUNS_CANCEL, CancelRun),
-        ("GET", "/api/status", Scope.CHAT_READ, ReadStatus),
+        ("GET", "/api/runs/{run}", (Scope.CHAT_READ,), ReadRun),
+        ("GET", "/api/runs/{run}/events", (Scope.CHAT_READ,), FollowRun),
+        ("POST", "/api/runs/{run}/cancel", (Scope.RUNS_CANCEL,), CancelRun),
+        ("GET", "/api/status", (Scope.CHAT_READ,), ReadStatus),
     ]
     assert all(route.summary for route in HOUSE.routes)
 

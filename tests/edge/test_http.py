@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from dragoman.edge.asgi import SECURITY_HEADERS
+from dragoman.edge.exchange import SECURITY_HEADERS
 from dragoman.edge.http import (
     BODY_TIMEOUT_S,
     HEAD_BYTES_MAX,

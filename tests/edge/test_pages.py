@@ -3,12 +3,18 @@
 import json
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
+from msgspec.structs import replace
 
 from dragoman.edge.house import HOUSE
 from dragoman.edge.pages import pages
+from dragoman.server.config_shapes import Server
+from dragoman.wire.dialect import Route
 from dragoman.wire.openapi import openapi
+from tests.edge.toy import TOY
+from tests.parts import open_config
 from tests.stage import SetUp
 
 FETCHING = ("href", "src", "action", "data", "srcset", "poster", "background", "ping")
@@ -59,18 +65,56 @@ async def test_the_page_lists_every_route_with_what_it_needs(stage: SetUp) -> No
         shown = await page(s)
         dialects = (*s.house.dialects, HOUSE)
     assert shown.rows == [
-        [route.method, route.path, route.summary, "open" if route.open else str(route.scope or "any credential")]
-        for dialect in dialects
-        for route in dialect.routes
+        row for dialect in dialects for route in dialect.routes for row in (route_row(route), *fork_rows(route))
+    ]
+
+
+def route_row(route: Route[Any]) -> list[str]:
+    return [route.method, route.path, route.summary, needs(route)]
+
+
+def fork_rows(route: Route[Any]) -> list[list[str]]:
+    return [["", f"… {name}", each.summary, " and ".join(each.scopes)] for name, each in route.forks.items()]
+
+
+def needs(route: Route[Any]) -> str:
+    ticket = f"; or a ticket in ?{route.ticket}=" if route.ticket else ""
+    return "open" if route.open else (" and ".join(route.scopes) or "any credential") + ticket
+
+
+async def test_the_page_shows_the_branches_of_a_path_and_where_a_ticket_will_do(stage: SetUp) -> None:
+    async with stage(dialects=(TOY,)) as s:
+        shown = await page(s)
+    assert shown.rows[:7] == [
+        ["POST", "/toy/talks/{talk}", "Say", "chat:run"],
+        ["", "… accept", "Say and go", ""],
+        ["", "… collect", "Say and wait", ""],
+        ["", "… stream", "Say and listen", ""],
+        ["", "… look", "Look", ""],
+        ["", "… delete", "Delete", "conversations:write"],
+        ["GET", "/toy/talks/{talk}/events", "Listen", "chat:read; or a ticket in ?ticket="],
     ]
 
 
 async def test_the_page_leads_nowhere_but_to_this_server(stage: SetUp) -> None:
     async with stage() as s:
         shown = await page(s)
-        answers = {target: (await s.anonymous().request("GET", target)).status for target in shown.targets}
-        documents = [f"/openapi/{dialect.name}.json" for dialect in (*s.house.dialects, HOUSE)]
-    assert answers == dict.fromkeys(["/docs/style.css", *documents], 200)
+        answers = {target: (await s.anonymous().request("GET", below(target))).status for target in shown.targets}
+        documents = [f"openapi/{dialect.name}.json" for dialect in (*s.house.dialects, HOUSE)]
+    assert answers == dict.fromkeys(["docs/style.css", *documents], 200)
+
+
+def below(target: str, page: str = "/docs") -> str:
+    """Where a browser goes from the page."""
+    return urljoin(page, target)
+
+
+async def test_the_page_also_holds_under_a_path(stage: SetUp) -> None:
+    async with stage(config=replace(open_config(), server=Server(base_path="/sub"))) as s:
+        shown = await page(s, "/sub/docs")
+        targets = [below(target, "/sub/docs") for target in shown.targets]
+        answers = [(await s.anonymous().request("GET", target)).status for target in targets]
+    assert all(target.startswith("/sub/") for target in targets) and set(answers) == {200}
 
 
 async def test_nothing_in_the_page_runs_or_is_styled_in_place(stage: SetUp) -> None:

@@ -32,12 +32,36 @@ class Plain:
         self.closed = True
         return b">"
 
+    def held(self) -> bytes:
+        return b""
+
     def failed(self, error: DragomanError) -> bytes:
         self.closed = True
         return b"!" + error.detail.encode()
 
     def silence(self) -> bytes:
         return b"."
+
+
+class Gathering(Plain):
+    """Holds texts back until it knows that no more are at hand, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self._texts = b""
+
+    def entry(self, entry: Entry) -> bytes:
+        if isinstance(entry.event, ev.TextAdded):
+            self._texts += entry.event.text.encode()
+            return b""
+        return self._texts + super().entry(entry)
+
+    def held(self) -> bytes:
+        assert not self.closed
+        self.asked += 1
+        texts, self._texts = self._texts, b""
+        return b"[" + texts + b"]" if texts else b""
 
 
 class Tape:
@@ -50,6 +74,9 @@ class Tape:
 
     def add(self, *events: ev.Event) -> None:
         self._batches.put_nowait([Entry(1, RunId("r"), 0.0, event) for event in events])
+
+    def end(self) -> None:
+        self._batches.put_nowait([])
 
     def fail(self, error: DragomanError) -> None:
         self._batches.put_nowait(error)
@@ -115,8 +142,10 @@ class Watched:
         self._wheel.remove(self)
 
 
-def streaming(tape: Tape, socket: Socket, *, wheel: Wheel | None = None) -> "asyncio.Task[None]":
-    stream = FrameStream(Plain(), tape, Wheel() if wheel is None else wheel, socket.send)  # type: ignore[arg-type] a reader by shape
+def streaming(
+    tape: Tape, socket: Socket, *, wheel: Wheel | None = None, encoder: Plain | None = None
+) -> "asyncio.Task[None]":
+    stream = FrameStream(encoder or Plain(), tape, Wheel() if wheel is None else wheel, socket.send)
     return asyncio.create_task(stream.run(b"<", socket.receive))
 
 
@@ -204,6 +233,60 @@ async def test_a_reader_that_takes_nothing_holds_only_what_is_next() -> None:
     assert (tape.left, socket.offered) == (2, 1)
     socket.takes.set()
     tape.add(ev.RunCompleted())
+    await asyncio.wait_for(task, WAIT_S)
+
+
+async def test_what_is_held_back_is_said_once_for_all_that_came_together() -> None:
+    tape, socket, encoder = Tape(), Socket(), Gathering()
+    task = streaming(tape, socket, encoder=encoder)
+    assert await socket.next() == (b"<", True)
+    tape.add(*map(ev.TextAdded, "abc"))
+    assert await socket.next() == (b"[abc]", True)
+    tape.add(ev.TextAdded("d"))
+    assert await socket.next() == (b"[d]", True)
+    assert encoder.asked == 2
+    tape.add(ev.TextAdded("e"), ev.RunCompleted())
+    assert await socket.next() == (b"e>", False)
+    await asyncio.wait_for(task, WAIT_S)
+    assert encoder.asked == 2  # who has said its last word is not asked for more
+
+
+async def test_what_is_held_back_waits_for_all_that_is_at_hand_however_many_chunks_that_makes() -> None:
+    class Both(Gathering):
+        def entry(self, entry: Entry) -> bytes:
+            return super().entry(entry) + b"." * (FRAMES_BYTES // 2)
+
+    tape, socket, encoder = Tape(), Socket(), Both()
+    task = streaming(tape, socket, encoder=encoder)
+    assert await socket.next() == (b"<", True)
+    tape.add(*map(ev.TextAdded, "abcde"))
+    chunks = [(await socket.next())[0] for _ in range(3)]
+    assert [b"[" in chunk for chunk in chunks] == [False, False, True]
+    assert chunks[-1].endswith(b"[abcde]") and encoder.asked == 1
+    tape.add(ev.RunCompleted())
+    await asyncio.wait_for(task, WAIT_S)
+
+
+async def test_where_nothing_is_to_be_said_nothing_is_sent() -> None:
+    tape, socket, encoder = Tape(), Socket(), Gathering()
+    task = streaming(tape, socket, encoder=encoder)
+    assert await socket.next() == (b"<", True)
+    tape.add(ev.TextAdded(""))
+    tape.add(ev.TextAdded("a"))
+    assert await socket.next() == (b"[a]", True)
+    tape.end()
+    assert await socket.next() == (b"", False)
+    await asyncio.wait_for(task, WAIT_S)
+
+
+async def test_a_reader_that_has_no_more_ends_a_stream_whose_encoder_would_go_on() -> None:
+    tape, socket = Tape(), Socket()
+    task = streaming(tape, socket)
+    assert await socket.next() == (b"<", True)
+    tape.add(ev.TextAdded("a"))
+    assert await socket.next() == (b"a", True)
+    tape.end()
+    assert await socket.next() == (b"", False)
     await asyncio.wait_for(task, WAIT_S)
 
 

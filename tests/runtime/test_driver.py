@@ -8,11 +8,15 @@ import pytest
 from dragoman.core import events as ev
 from dragoman.core.agents import AgentSpec, Repeat, ToolSpec
 from dragoman.core.errors import BackendFailed, Unavailable
+from dragoman.core.events import Entry
 from dragoman.core.messages import Message, Text, ToolCall, ToolResult, Usage, said
 from dragoman.core.names import CallId, RunId
+from dragoman.runtime.attempt import Attempt
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.driver import NO_ANSWER
+from dragoman.runtime.live import Inbox
 from dragoman.runtime.ports import LEASE_S, ReplyDone, Retracted, StaleClaim, TextPiece, ThinkingPiece
+from dragoman.runtime.waiting import arguments_hash
 from dragoman.stores.memory import MemoryStore
 from tests.parts import USAGE, LedgerTools, ScriptedReplies, call_reply, text_reply
 from tests.runtime.scene import AGENT, Waits, asked, kinds, scene_of
@@ -480,6 +484,76 @@ async def test_turn_1000_costs_what_turn_30_costs_with_the_same_prompt_budget() 
     spent[1000] = await spent_on_turn(store, 1000)
     assert spent[30] == spent[1000]
     assert spent[1000][1] < 60
+
+
+# -- asking others ---------------------------------------------------------------------------------------------------
+
+
+CAREFUL = {"helper": AgentSpec("helper", "", ask=("send",), approval_s=60.0)}
+
+
+def came(seq: int, event: ev.Event) -> Entry:
+    return Entry(seq, RunId("r1"), FixedClock().now(), event)
+
+
+async def test_a_request_is_committed_with_the_reply_that_made_the_call() -> None:
+    send = call(1, "send")
+    yes = ev.ApprovalDecided(send.id, True, "ann", arguments_hash(send))
+    model = ScriptedReplies(call_reply(("send", "{}")), text_reply("a"))
+    async with scene_of(model, tools=LedgerTools({"send": "sent"}), agents=CAREFUL) as s:
+        accepted = await s.accept(WHOLE)
+        inbox = Inbox()
+
+        async def approve() -> None:
+            if ev.ApprovalRequested in map(type, s.store.written[-1]):
+                inbox.put([came(100, yes)])
+
+        s.store.hooks["after_append"] = approve
+        await s.driver.drive(accepted.claim, None, inbox)
+        requested = ev.ApprovalRequested(send, arguments_hash(send), s.clock.now() + 60.0)
+        assert s.store.written == [
+            (STARTED, finished("", send), requested),
+            (ev.ToolStarted(send),),
+            (ev.ToolReturned(send.id, "sent"),),
+            (STARTED, finished("a"), ev.RunCompleted(TWICE)),
+        ]
+
+
+async def test_what_is_known_is_committed_before_the_run_waits() -> None:
+    """A denied call's result is a fact that nothing more follows for now: its readers must not wait for the other's."""
+    model = ScriptedReplies(call_reply(("send", "{}"), ("send", "[]")), text_reply("a"))
+    no = ev.ApprovalDecided(CallId("c1"), False, "ann", arguments_hash(call(1, "send")))
+    async with scene_of(model, tools=LedgerTools({"send": "sent"}), agents=CAREFUL) as s:
+        accepted = await s.accept(WHOLE)
+        inbox = Inbox()
+        settled = asyncio.Event()
+
+        async def deny() -> None:
+            if any(isinstance(event, ev.ToolReturned) for event in s.store.written[-1]):
+                settled.set()
+            else:
+                inbox.put([came(100, no)])
+
+        s.store.hooks["after_append"] = deny
+        driving = asyncio.create_task(s.driver.drive(accepted.claim, None, inbox))
+        async with asyncio.timeout(5):
+            await settled.wait()
+        assert [type(event) for event in s.store.written[-1]] == [ev.ToolReturned]
+        driving.cancel()
+        await asyncio.wait([driving])
+
+
+async def test_what_others_ask_is_folded_once_whichever_way_it_comes() -> None:
+    async with scene_of(ScriptedReplies(text_reply("a"))) as s:
+        accepted = await s.accept(WHOLE)
+        attempt = Attempt(accepted.claim, s.store, s.clock, asyncio.sleep)
+        assert await s.store.ask(RunId("r1"), ev.CancelAsked("me")) == 4
+        attempt.hear([came(4, ev.CancelAsked("me"))])
+        attempt.state.cancelled_by = None
+        await attempt.look()
+        attempt.hear([came(4, ev.CancelAsked("me")), came(5, ev.TextAdded("x"))])
+        assert attempt.state.cancelled_by is None and attempt.heard == 4
+        assert attempt.state.waits.looked_at == s.clock.now()
 
 
 # -- a process that slept --------------------------------------------------------------------------------------

@@ -13,10 +13,14 @@ from tests.checkout import SOURCE, sources
 
 CLAIMS = ("claim.before_commit", "claim.after_commit")
 COMMITS = tuple(
-    f"{what}.{when}" for what in ("accept", "append", "finish", "ask") for when in ("before_commit", "after_commit")
+    f"{what}.{when}"
+    for what in ("accept", "append", "finish", "ask", "note")
+    for when in ("before_commit", "after_commit")
 )
 STAND: dict[str, tuple[str, ...]] = {
-    "edge/asgi.py": ("http.after_accept", "http.after_body", "auth.done", "ratelimit.done", "accept.after_2xx"),
+    "edge/answering.py": ("ratelimit.done", "accept.after_2xx"),
+    "edge/asgi.py": ("http.after_accept", "http.after_body", "auth.done"),
+    "edge/exchange.py": ("accept.after_2xx",),
     "edge/streaming.py": ("stream.frame",),
     "models/openai_chat.py": (
         "model.before_connect",
@@ -27,7 +31,10 @@ STAND: dict[str, tuple[str, ...]] = {
         "model.after_finish",
     ),
     "runtime/attending.py": ("heartbeat.tick",),
+    "runtime/deciding.py": ("approval.decided", "clienttool.answered"),
     "runtime/driver.py": (
+        "approval.requested",
+        "clienttool.requested",
         "tool.intent_committed",
         "tool.effect_done",
         "tool.result_committed",

@@ -47,8 +47,9 @@ def test_any_other_rows_give_another(others: list[Row]):
 def test_no_name_stands_twice_and_each_table_has_its_key():
     assert len({table.name for table in TABLES}) == len(TABLES)
     assert [table.name for table in TABLES if len(set(table.columns)) != len(table.columns)] == []
-    assert {table.name: table.key for table in TABLES} == {
-        **dict.fromkeys(("projects", "credentials"), "id"),
-        **dict.fromkeys(("entries", "deltas", "runs", "keys"), "place"),
-        "conversations": "tape",
+    assert {table.name: table.columns[: table.key_columns] for table in TABLES} == {
+        **dict.fromkeys(("projects", "credentials"), ("id",)),
+        **dict.fromkeys(("entries", "deltas", "runs", "keys"), ("place",)),
+        "conversations": ("tape",),
+        "records": ("project", "kind", "id"),
     }

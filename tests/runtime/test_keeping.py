@@ -3,11 +3,17 @@ import typing
 import pytest
 
 from dragoman.core import events as ev
-from dragoman.core.errors import BadRequest, FieldFault
+from dragoman.core.errors import BadRequest, FieldFault, NotFound
 from dragoman.core.events import Event, kind_of
 from dragoman.core.messages import Image, Message, Text, said
+from dragoman.core.names import CallId, ConversationId, ProjectId, RunId, Tape
+from dragoman.core.operations import RunView
 from dragoman.runtime import keeping
 from dragoman.runtime.keeping import KINDS, check_keys
+from dragoman.runtime.ports import NewTurn
+
+P = ProjectId("p")
+C = ConversationId("c")
 
 
 def test_every_kind_has_its_tag():
@@ -54,6 +60,49 @@ def test_an_end_stands_last_and_only_in_finish():
     for events in ((), (ev.TextAdded("x"),), (ev.RunCompleted(), ev.RunCompleted())):
         with pytest.raises(ValueError, match="end"):
             keeping.check_finished(events)
+
+
+def test_only_what_belongs_to_no_run_is_noted():
+    keeping.check_noted((ev.TitleGiven("x"), ev.SharingChanged(shared=True), ev.ArchivingChanged(archived=False)))
+    for events in ((), (ev.TextAdded("x"),), (ev.TitleGiven("x"), ev.CancelAsked()), (ev.ConversationCreated(P, C),)):
+        with pytest.raises(ValueError, match="note"):
+            keeping.check_noted(events)
+
+
+def test_only_what_others_bring_is_asked():
+    call = CallId("x")
+    for event in (ev.CancelAsked(), ev.ApprovalDecided(call, approved=True), ev.ClientToolClaimed(call)):
+        keeping.check_asked(event)
+    with pytest.raises(ValueError, match="TitleGiven is written by the owner"):
+        keeping.check_asked(ev.TitleGiven("x"))
+
+
+def test_each_of_several_keys_is_looked_at():
+    keeping.check_all(origins=("a", "é"), others=())
+    with pytest.raises(BadRequest, match=r"^origins: holds a NUL character$"):
+        keeping.check_all(origins=("a", "b\0"))
+
+
+@pytest.mark.parametrize(
+    ("only_owner", "owner", "refused"),
+    [("", "ann", False), ("ann", "ann", False), ("ann", "bob", True), ("ann", "", True), ("", "", False)],
+)
+def test_a_turn_for_one_owner_is_refused_where_another_owns(only_owner: str, owner: str, refused: bool):
+    new = NewTurn(P, C, RunId("r"), ev.TurnReceived(()), ev.ConversationCreated(P, C), only_owner=only_owner)
+    if not refused:
+        keeping.refuse_stranger(new, owner)
+        return
+    with pytest.raises(NotFound) as error:
+        keeping.refuse_stranger(new, owner)
+    assert str(error.value) == str(keeping.no_conversation(C))
+
+
+@pytest.mark.parametrize(
+    ("status", "epoch", "expected"),
+    [("completed", 0, True), ("completed", 1, False), ("cancelled", 0, False), ("queued", 0, False)],
+)
+def test_an_import_is_told_from_a_turn(status: str, epoch: int, expected: bool):
+    assert keeping.is_import(RunView(RunId("r"), C, Tape(1), status, epoch, 2, 1.0)) is expected
 
 
 def test_users_are_counted_in_a_turn():

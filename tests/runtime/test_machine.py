@@ -14,13 +14,17 @@ from dragoman.runtime.machine import (
     AskModel,
     End,
     Ended,
+    RequestApprovals,
+    RequestClientTool,
     ResetReply,
     RunState,
     RunTools,
     SettleCalls,
+    Wait,
     distinct_calls,
     next_step,
 )
+from dragoman.runtime.waiting import Policy, arguments_hash
 
 ASK = ev.TurnReceived((said("user", "hello"),))
 CALL = ToolCall(CallId("c1"), "list_files", "{}")
@@ -215,3 +219,193 @@ def test_a_wish_to_cancel_ends_the_run_whoever_drives_it_next() -> None:
 def test_what_a_newer_version_wrote_is_noticed() -> None:
     assert state(ASK, ev.RunClaimed(1), ev.Unread("dreamt", '{"kind":"dreamt"}')).unread
     assert not state(ASK, ev.RunClaimed(1)).unread
+
+
+# -- asking people and callers ---------------------------------------------------------------------------------------
+
+
+POLICY = Policy(ask=frozenset({"write_file"}), approval_s=60.0)
+LOCAL = ToolSpec("local", "", {}, toolset="client", held_s=30.0)
+LOOSE = ToolSpec("loose", "", {}, toolset="client")
+LOCAL_CALL = ToolCall(CallId("c3"), "local", "{}")
+LOOSE_CALL = ToolCall(CallId("c4"), "loose", "{}")
+WITH_CLIENT = ev.TurnReceived((said("user", "hello"),), client_tools=(LOCAL, LOOSE))
+REQUESTED = ev.ApprovalRequested(OTHER, arguments_hash(OTHER), 160.0)
+LISTED = ev.ToolReturned(CALL.id, "a.txt")
+HELD = ev.ClientToolRequested(LOCAL_CALL, 130.0, "client")
+
+
+def decided(approved: bool) -> ev.ApprovalDecided:
+    return ev.ApprovalDecided(OTHER.id, approved, "ann", REQUESTED.arguments_hash)
+
+
+def due(*events: ev.Event, policy: Policy = POLICY, looked_at: float = 0.0, budget: Budget = DEFAULT) -> object:
+    folded = state(*events)
+    folded.waits.looked_at = looked_at
+    return next_step(folded, budget, RULES, policy, now=100.0)
+
+
+def result_of(step: object) -> ev.ToolReturned:
+    assert isinstance(step, SettleCalls)
+    (result,) = step.results
+    return result
+
+
+def test_a_call_that_is_not_allowed_is_settled_before_anything_runs() -> None:
+    never = Policy(deny=frozenset({"write_file"}))
+    refused = result_of(due(ASK, ev.RunClaimed(1), CALLS, policy=never))
+    assert (refused.call_id, refused.is_error, refused.code) == (OTHER.id, True, "denied")
+    assert due(ASK, ev.RunClaimed(1), CALLS, refused, policy=never) == RunTools((CALL,))
+
+
+def test_what_is_denied_and_to_be_asked_about_is_denied() -> None:
+    both = Policy(ask=frozenset({"write_file"}), deny=frozenset({"write_file"}))
+    assert result_of(due(ASK, ev.RunClaimed(1), CALLS, policy=both)).code == "denied"
+
+
+def test_a_clients_tool_can_be_denied_and_is_not_asked_about() -> None:
+    reply = ev.ReplyFinished("", (LOCAL_CALL,))
+    asked = Policy(ask=frozenset({"local"}))
+    assert due(WITH_CLIENT, ev.RunClaimed(1), reply, policy=asked) == RequestClientTool(HELD)
+    never = Policy(deny=frozenset({"local"}))
+    assert result_of(due(WITH_CLIENT, ev.RunClaimed(1), reply, policy=never)).code == "denied"
+
+
+def test_approvals_are_asked_for_first_then_what_may_run_runs_then_the_run_waits() -> None:
+    begun = (ASK, ev.RunClaimed(1), CALLS)
+    assert due(*begun) == RequestApprovals((REQUESTED,))
+    assert due(*begun, REQUESTED) == RunTools((CALL,))
+    assert due(*begun, REQUESTED, ev.ToolStarted(CALL), LISTED) == Wait(161.0)
+
+
+def test_all_approvals_of_a_reply_are_asked_for_at_once() -> None:
+    both = Policy(ask=frozenset({"write_file", "list_files"}), approval_s=60.0)
+    first = ev.ApprovalRequested(CALL, arguments_hash(CALL), 160.0)
+    assert due(ASK, ev.RunClaimed(1), CALLS, policy=both) == RequestApprovals((first, REQUESTED))
+    approved = ev.ApprovalDecided(CALL.id, True, "ann", first.arguments_hash)
+    # The one that is approved does not wait for the other.
+    assert due(ASK, ev.RunClaimed(1), CALLS, first, REQUESTED, approved, policy=both) == RunTools((CALL,))
+
+
+def test_an_approved_call_runs_and_a_denied_one_is_settled() -> None:
+    begun = (ASK, ev.RunClaimed(1), CALLS, REQUESTED, ev.ToolStarted(CALL), LISTED)
+    assert due(*begun, decided(True)) == RunTools((OTHER,))
+    assert result_of(due(*begun, decided(False))).content.startswith("ann was asked about this call of write_file")
+    assert due(*begun, decided(False), ev.ToolReturned(OTHER.id, "no", True, code="denied")) == AskModel(2)
+
+
+def test_a_call_decided_early_runs_with_those_that_need_no_approval() -> None:
+    assert due(ASK, ev.RunClaimed(1), CALLS, REQUESTED, decided(True)) == RunTools((CALL, OTHER))
+
+
+def test_an_approval_that_does_not_come_is_given_up_only_after_a_last_look_at_the_tape() -> None:
+    begun = (ASK, ev.RunClaimed(1), CALLS, REQUESTED, LISTED)
+    assert due(*begun, looked_at=160.9) == Wait(161.0)
+    assert result_of(due(*begun, looked_at=161.0)).code == "denied"
+
+
+def test_nothing_is_asked_for_twice_by_a_later_attempt() -> None:
+    begun = (ASK, ev.RunClaimed(1), CALLS, REQUESTED, LISTED)
+    assert due(*begun, ev.RunClaimed(2)) == Wait(161.0)
+    assert due(*begun, decided(True), ev.RunClaimed(2)) == RunTools((OTHER,))
+
+
+def test_an_approved_call_that_was_begun_is_not_begun_again_by_itself() -> None:
+    begun = (ASK, ev.RunClaimed(1), CALLS, REQUESTED, LISTED, decided(True), ev.ToolStarted(OTHER))
+    lost = ev.ToolReturned(OTHER.id, OUTCOME_UNKNOWN, is_error=True, code="outcome_unknown")
+    assert due(*begun, ev.RunClaimed(2)) == SettleCalls((lost,))
+
+
+def test_calls_of_a_later_reply_are_asked_about_anew() -> None:
+    again = ToolCall(CallId("c9"), OTHER.name, OTHER.arguments)
+    events = (ASK, ev.RunClaimed(1), ev.ReplyFinished("", (OTHER,)), REQUESTED, decided(True), ev.ToolStarted(OTHER))
+    later = (*events, ev.ToolReturned(OTHER.id, "ok"), ev.ReplyFinished("", (again,)))
+    assert due(*later) == RequestApprovals((ev.ApprovalRequested(again, arguments_hash(again), 160.0),))
+
+
+def test_a_spent_budget_is_told_before_somebody_is_asked() -> None:
+    begun = (WITH_CLIENT, ev.RunClaimed(1), ev.ReplyFinished("", (OTHER, LOCAL_CALL), Usage(5, 2)))
+    spent = Budget(llm_tokens=7)
+    assert isinstance(due(*begun, budget=spent), End)
+    done = ev.ToolReturned(OTHER.id, "ok")
+    assert due(*begun, done) == RequestClientTool(HELD)
+    assert isinstance(due(*begun, done, budget=spent), End)
+
+
+def test_held_calls_of_the_client_are_requested_one_after_the_other_once_ours_are_done() -> None:
+    second = ToolCall(CallId("c5"), "local", '{"n":2}')
+    begun = (WITH_CLIENT, ev.RunClaimed(1), ev.ReplyFinished("", (LOCAL_CALL, LOOSE_CALL, second, OTHER)))
+    assert due(*begun) == RequestApprovals((REQUESTED,))
+    assert due(*begun, REQUESTED) == Wait(161.0)
+    ours = (*begun, REQUESTED, decided(True), ev.ToolStarted(OTHER), ev.ToolReturned(OTHER.id, "ok"))
+    assert due(*ours) == RequestClientTool(HELD)
+    assert due(*ours, HELD) == Wait(131.0)
+    brought = ev.ClientToolAnswered(LOCAL_CALL.id, "mine")
+    assert due(*ours, HELD, brought) == SettleCalls((ev.ToolReturned(LOCAL_CALL.id, "mine"),))
+    first = (*ours, HELD, brought, ev.ToolReturned(LOCAL_CALL.id, "mine"))
+    assert due(*first) == RequestClientTool(ev.ClientToolRequested(second, 130.0, "client"))
+    # What is not held comes last, and ends the run.
+    end = due(*first, ev.ToolReturned(second.id, "too"))
+    assert end == End(ev.RunNeedsClient((LOOSE_CALL,)), (ev.ClientToolRequested(LOOSE_CALL),))
+
+
+def test_a_held_call_is_not_requested_twice_and_is_given_up_after_a_last_look() -> None:
+    begun = (WITH_CLIENT, ev.RunClaimed(1), ev.ReplyFinished("", (LOCAL_CALL,)), HELD, ev.RunClaimed(2))
+    assert due(*begun) == Wait(131.0)
+    assert result_of(due(*begun, looked_at=131.0)).code == "timeout"
+
+
+def test_a_wish_to_cancel_ends_a_run_that_waits() -> None:
+    begun = (ASK, ev.RunClaimed(1), CALLS, REQUESTED, LISTED, ev.CancelAsked("me"))
+    assert due(*begun) == End(ev.RunCancelled("me", Usage(5, 2)))
+
+
+def test_waiting_costs_no_wall_time_and_what_comes_before_and_after_does() -> None:
+    folded = RunState()
+    told: tuple[tuple[ev.Event, float], ...] = (
+        (ASK, 0.0),
+        (ev.RunClaimed(1), 0.0),
+        (CALLS, 1.0),
+        (REQUESTED, 1.0),
+        (ev.ToolStarted(CALL), 1.0),
+        (LISTED, 3.0),
+        (decided(True), 59.0),
+        (ev.ToolStarted(OTHER), 59.0),
+        (ev.ToolReturned(OTHER.id, "ok"), 60.5),
+    )
+    for seq, (event, at) in enumerate(told, start=1):
+        folded.add(event, at=at, seq=seq)
+    assert folded.waited_s == 56.0
+    budget = Budget(wall_s=5.0)
+    assert next_step(folded, budget, RULES, POLICY, now=60.9) == AskModel(2)
+    assert isinstance(next_step(folded, budget, RULES, POLICY, now=61.0), End)
+
+
+def test_time_is_not_given_twice_to_a_run_that_waited_while_nobody_drove_it() -> None:
+    folded = RunState()
+    told: tuple[tuple[ev.Event, float], ...] = (
+        (ASK, 0.0),
+        (ev.RunClaimed(1), 0.0),
+        (ev.ReplyFinished("", (OTHER,)), 1.0),
+        (ev.ApprovalRequested(OTHER, REQUESTED.arguments_hash, 61.0), 1.0),
+        (ev.RunClaimed(2), 20.0),
+        (decided(True), 30.0),
+        (ev.RunClaimed(3), 40.0),
+    )
+    for seq, (event, at) in enumerate(told, start=1):
+        folded.add(event, at=at, seq=seq)
+    assert (folded.waited_s, folded.undriven_s) == (29.0, 10.0)
+
+
+def test_attempts_that_died_while_the_run_waited_are_not_counted() -> None:
+    waiting = [ASK, ev.RunClaimed(1), ev.ReplyFinished("", (OTHER,)), REQUESTED]
+    restarts = [ev.RunClaimed(epoch) for epoch in range(2, CLAIMS_MAX + 10)]
+    assert state(*waiting, *restarts).tries == 0
+    assert due(*waiting, *restarts) == Wait(161.0)
+    assert due(*waiting, *restarts, decided(True)) == RunTools((OTHER,))
+
+
+def test_an_attempt_that_died_at_work_on_an_approved_call_is_counted() -> None:
+    events = (ASK, ev.RunClaimed(1), CALLS, REQUESTED, ev.ToolStarted(CALL), ev.RunClaimed(2))
+    assert state(*events).tries == 1
+    assert state(*events, LISTED, decided(True), ev.RunClaimed(3), ev.ToolStarted(OTHER), ev.RunClaimed(4)).tries == 2

@@ -19,10 +19,11 @@ from dragoman.core.operations import Outcome, ReadStatus, StartTurn
 from dragoman.dialects import installed
 from dragoman.runtime.ports import CallContext, ReplyDone
 from dragoman.server import assemble
-from dragoman.server.assemble import House, Parts, SystemClock, new_run_id, open_house
+from dragoman.server.assemble import SystemClock, new_run_id, open_house
 from dragoman.server.config import BadConfig
 from dragoman.server.config_checks import complete
 from dragoman.server.config_shapes import Config, ConnectionTable, OpenAIModel, ScriptedModel, Secret, Server
+from dragoman.server.house import House, Parts
 from dragoman.stores.memory import MemoryStore
 from dragoman.stores.sqlite.lock import holder_of
 from dragoman.stores.sqlite.store import SqliteStore, open_store

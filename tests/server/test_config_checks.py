@@ -98,6 +98,25 @@ def test_a_script_lies_beside_the_config_file():
             'server.trusted_proxies: "proxy" is neither an address nor a network such as 10.0.0.0/8',
         ),
         (
+            Config(server=Server(public_url="assistant.example.com")),
+            'server.public_url: "assistant.example.com" is not a URL that begins with http:// or https://',
+        ),
+        *(
+            (
+                Config(server=Server(base_path=path)),
+                f'server.base_path: "{path}" is not a path such as /grafana, without a slash at its end',
+            )
+            for path in ("grafana", "/", "/grafana/", "/a//b", "/a b", "/{a}", "/..?")
+        ),
+        *(
+            (
+                Config(server=Server(cors_origins=("*", origin))),
+                f'server.cors_origins: "{origin}" is not an origin as browsers send it, such as https://app.example.com'
+                ' or http://localhost:3000; "*" allows every page',
+            )
+            for origin in ("example.com", "https://example.com/", "https://Example.com", "https://*.example.com", "")
+        ),
+        (
             Config(store=StoreTable("postgresql://db")),
             "store.url: must name a database: postgresql://USER@HOST:PORT/DATABASE",
         ),
@@ -146,6 +165,8 @@ def test_a_script_lies_beside_the_config_file():
         ),
         (Config(models={"main": ScriptedModel("no.toml")}), "models.main.file: there is no file /etc/dragoman/no.toml"),
         (Config(agents={"a": AgentTable(model="big")}), 'agents.a.model: there is no model "big"; known are: offline'),
+        (Config(agents={"a": AgentTable(approval_s=Seconds(0.9))}), "agents.a.approval: must be from 1s to 1d"),
+        (Config(agents={"a": AgentTable(approval_s=Seconds(86_401))}), "agents.a.approval: must be from 1s to 1d"),
         (
             Config(connections={"c": ConnectionTable("promethus", "http://h")}),
             'connections.c.kind: there is no kind "promethus"; did you mean "prometheus"?',

@@ -13,6 +13,9 @@ def test_the_defaults_of_a_run_are_those_of_the_runtime():
 def test_the_defaults_of_an_agent_are_those_of_the_core():
     assert AgentTable().spec("a") == AgentSpec("a", INSTRUCTIONS)
     assert AgentTable("do", ("x.*",), "m", 7).spec("a") == AgentSpec("a", "do", ("x.*",), "m", 7)
+    careful = AgentTable(ask=("write_*",), deny=("delete_*",), approval_s=Seconds(5))
+    wanted = AgentSpec("a", INSTRUCTIONS, ask=("write_*",), deny=("delete_*",), approval_s=5.0)
+    assert careful.spec("a") == wanted
 
 
 def test_a_body_limit_is_in_mebibytes():

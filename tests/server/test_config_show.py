@@ -17,10 +17,13 @@ def test_every_key_is_shown_with_its_origin_and_secrets_are_masked(tmp_path: Pat
     loaded = load(tmp_path, cwd=tmp_path, env={"KEY": "sk-hush", "DRAGOMAN_LIMITS_BODY_MB": "2.5"})
     shown = show(loaded)
 
-    assert shown[:11] == (
+    assert shown[:14] == (
         Shown("server.listen", '"127.0.0.1:8080"', "default"),
         Shown("server.dialects", "[]", "default"),
         Shown("server.trusted_proxies", "[]", "default"),
+        Shown("server.public_url", '""', "default"),
+        Shown("server.base_path", '""', "default"),
+        Shown("server.cors_origins", "[]", "default"),
         Shown("server.drain", '"25s"', "default"),
         Shown("store.url", '"sqlite:dragoman.db"', "default"),
         Shown("store.password", '""', "default"),

@@ -21,9 +21,10 @@ from dragoman.core.operations import DeleteConversation, StartTurn
 from dragoman.dialects.grip.session_files import SESSION_FILES
 from dragoman.runtime.ports import ReplyDone
 from dragoman.server import conversation_files
-from dragoman.server.assemble import House, open_house
+from dragoman.server.assemble import open_house
 from dragoman.server.config_shapes import Config, DialectTable
 from dragoman.server.conversation_files import ConversationFileWriter, write_whole
+from dragoman.server.house import House
 from dragoman.stores.memory import MemoryStore
 from dragoman.wire.dialect import ConversationFiles
 from tests.parts import ADMIN, LedgerTools, ScriptedReplies, house_of, open_config, text_reply

@@ -8,7 +8,16 @@ import pytest
 from dragoman.core.errors import NotAuthenticated, Unavailable
 from dragoman.dialects import installed
 from dragoman.server import demo
-from dragoman.server.demo import Answer, authorization_for, closing_words, curl_line, judge, run_demo
+from dragoman.server.demo import (
+    Answer,
+    authorization_for,
+    closing_words,
+    curl_line,
+    filled,
+    found_in,
+    judge,
+    run_demo,
+)
 from dragoman.wire.dialect import Dialect, Example, Reply
 
 
@@ -54,6 +63,13 @@ def test_a_curl_line_can_be_pasted():
 def test_an_answer_is_judged_by_its_status_and_what_must_stand_in_it(status: int, body: str, fault: str):
     example = Example("t", "GET", "/", expect=("a", "b"))
     assert judge(example, Answer(status, body, 0.0, 0.0)) == fault
+
+
+def test_a_later_example_can_name_what_an_earlier_answer_said():
+    body = '{"data": {"chatId": "a/b", "list": [1], "deeper": {"chatId": "no", "number": 5}}}'
+    assert found_in(body, ("chatId", "number", "absent")) == {"chatId": "a/b"}
+    assert found_in("id: 1\n", ("chatId",)) == found_in(body, ()) == found_in("[]", ("chatId",)) == {}
+    assert filled("/chats/{chatId}/{other}", {"chatId": "a/b"}) == "/chats/a%2Fb/{other}"
 
 
 def test_systems_whose_dialect_is_not_installed_are_named():

@@ -26,9 +26,10 @@ from dragoman.core.operations import ReadConversation, StartTurn
 from dragoman.edge import http as edge_http
 from dragoman.edge.http import SEND_BUFFER_BYTES
 from dragoman.server import serve as serve_module
-from dragoman.server.assemble import Parts, open_house
+from dragoman.server.assemble import open_house
 from dragoman.server.config import BadConfig, Config
 from dragoman.server.config_shapes import Seconds, Server
+from dragoman.server.house import Parts
 from dragoman.server.serve import CLOSE_S, FILES_MAX, Serving, bind, serve, url_of
 from dragoman.stores.sqlite.lock import TapeLock
 from tests.parts import ADMIN, Gate, ScriptedReplies, open_config, text_reply

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from dragoman.access.ports import AccessStore, Credential, Project
 from dragoman.core import events as ev
 from dragoman.core.messages import ToolCall, said
 from dragoman.core.names import CallId, ConversationId, ProjectId, RunId, Scope
-from dragoman.core.operations import Mark
+from dragoman.core.operations import Archived, Mark
+from dragoman.core.records import Record
 from dragoman.runtime.ports import Store
 from tests.stores.conftest import Engine
 from tests.stores.talk import PROJECT, append, begin, created, finish, say, turn, wait
@@ -26,6 +29,7 @@ async def fill(store: Engine, clock: FixedClock) -> None:
     await _fill_ended(store, clock)
     await _fill_marked(store)
     await _fill_open(store)
+    await _fill_records(store, clock)
     await say(store, "deleted", "r-deleted", "gone?", "yes")  # the highest number of a tape
     assert await store.delete(PROJECT, ConversationId("deleted")) == []
 
@@ -39,7 +43,7 @@ async def _fill_access(store: AccessStore, clock: FixedClock) -> None:
     await store.put_credential(
         Credential(
             *("c2", OTHER, "Bot é", full, b"\0" * 32, "aabbccdd", clock.at),
-            *(clock.at + 0.1, 0, b"\xff" * 32, clock.at + 1e-6, clock.at, 1e9 / 3),
+            *(clock.at + 0.1, 0, b"\xff" * 32, clock.at + 1e-6, clock.at, 1e9 / 3, "Ännchen"),
         )
     )
 
@@ -53,8 +57,10 @@ async def _fill_ended(store: Store, clock: FixedClock) -> None:
     claim = await begin(store, "plain", "r-plain-2", "and?", "really?")
     await finish(store, claim, (ev.TitleGiven(TITLE), *_streamed("yes")))
     await say(store, "plain", "r-plain-3", "x" * 50, "y" * 50)
+    await store.note(PROJECT, ConversationId("plain"), (ev.SharingChanged(shared=True), ev.TitleGiven("renamed 🦉")))
     claim = await begin(store, "plain", "r-other", project=OTHER)
     await finish(store, claim, (ev.ReplyFinished("ours"), ev.RunCompleted()))
+    await store.note(OTHER, ConversationId("plain"), (ev.ArchivingChanged(archived=True),))
     claim = await begin(store, "failed", "r-failed")
     await finish(store, claim, (ev.ReplyStarted("a", "m"), ev.RunFailed("upstream_failed", "No answer.")))
     claim = await begin(store, "cancelled", "r-cancelled")
@@ -93,12 +99,28 @@ async def _fill_open(store: Store) -> None:
     claim = await begin(store, "at a tool", "r-tool", "which files are there?")
     call = ToolCall(CallId("call_1"), "list_files", "{}")
     await append(store, claim, (ev.ReplyStarted("assistant", "m"), ev.ReplyFinished("", (call,)), ev.ToolStarted(call)))
+    assert await store.ask(claim.run, ev.ApprovalDecided(call.id, approved=True, decided_by="c1")) == 7
+    assert await store.note(PROJECT, claim.conversation, (ev.ArchivingChanged(archived=True),)) == 8
     claim = await begin(store, "asked", "r-asked", "stop me")
     await append(store, claim, (ev.ReplyStarted("assistant", "m"), ev.ThinkingAdded("hm")))
     await wait(store, "asked", "r-waiting-1", "me too")
     await wait(store, "asked", "r-waiting-2", "and me")
     assert await store.end_waiting(RunId("r-waiting-1"), ev.RunCancelled("c1"))
     assert await store.ask(claim.run, ev.CancelAsked("c1"))
+
+
+async def _fill_records(store: Engine, clock: FixedClock) -> None:
+    for project, kind, record_id, key in (
+        (PROJECT, "rule", "r2", ""),
+        (PROJECT, "rule", "r10", "short é"),
+        (PROJECT, "skill", "r2", "short é"),
+        (OTHER, "rule", "r2", "short é"),
+        (ProjectId(""), "login", "code", ""),
+    ):
+        made = Record(project, kind, record_id, '{"text":"\\u0000 🦉"}', owner="c1", wide=key != "", key=key)
+        put = await store.records.put(replace(made, created_by="c1", updated_by="c1"), expect=0)
+    clock.move(1)
+    await store.records.put(replace(put, expires_at=clock.at + 1e6, updated_by="Ännchen"), expect=1)
 
 
 def _streamed(text: str) -> tuple[ev.Event, ...]:
@@ -112,6 +134,7 @@ async def everything(store: Engine) -> dict[str, Any]:
         "projects": await store.projects(),
         "credentials": await store.credentials(None),
         "unfinished": await store.unfinished(),
+        "codes": await store.records.page(ProjectId(""), "login", limit=0, offset=0),
         "keys": [await store.answer_kept(PROJECT, mark.key) for mark in (KEYED, UNANSWERED)],
         "replays": [await store.accept(turn("marked", "new", mark=mark)) for mark in (KEYED, UNANSWERED, RECENT)],
     }
@@ -122,6 +145,18 @@ async def everything(store: Engine) -> dict[str, Any]:
             "itself": await store.project(project),
             "credentials": await store.credentials(project),
             "count": await store.count(project),
+            "records": [await store.records.page(project, kind, limit=0, offset=0) for kind in ("rule", "skill")],
+            "shelves": [
+                await store.browse(
+                    *(project,), owner=owner, origins=origins, archived=archived, limit=limit, offset=limit // 3
+                )
+                for owner in (None, "c1", "nobody")
+                for origins in ((), ("test", "else"))
+                for archived in Archived
+                for limit in (0, 3, 100)
+            ],
+            "live": await store.live_of(project, "c1"),
+            "turns": [await store.turns_since(project, at=at) for at in (0.0, 1_700_000_030.0, 1_700_000_061.25)],
             "page": page,
             "pages": [await store.page(project, after=info.id, limit=2) for info in page.items],
             "each": [await store.get(project, info.id) for info in page.items],

@@ -11,6 +11,8 @@ from dragoman.runtime.ports import Accepted, Claim, Log, NewTurn
 
 PROJECT = ProjectId("default")
 NO_MARK = Mark()
+OWNER = "c1"
+ORIGIN = "test"
 
 
 def received(*texts: str, fingerprint: str = "") -> ev.TurnReceived:
@@ -26,26 +28,42 @@ def turn(
     must_exist: bool = False,
     queue_max: int = 8,
     mark: Mark = NO_MARK,
+    owner: str = OWNER,
+    origin: str = ORIGIN,
+    only_owner: str = "",
 ) -> NewTurn:
     return NewTurn(
         ProjectId(project),
         ConversationId(conversation),
         RunId(run),
         received(*texts, fingerprint=mark.fingerprint),
-        created(conversation, project=project),
+        created(conversation, project=project, owner=owner, origin=origin),
         must_exist=must_exist,
         queue_max=queue_max,
         mark=mark,
+        only_owner=only_owner,
     )
 
 
-def created(conversation: str, *, project: str = PROJECT) -> ev.ConversationCreated:
-    return ev.ConversationCreated(ProjectId(project), ConversationId(conversation), origin="test", owner="c1")
+def created(
+    conversation: str, *, project: str = PROJECT, owner: str = OWNER, origin: str = ORIGIN, title: str = ""
+) -> ev.ConversationCreated:
+    return ev.ConversationCreated(ProjectId(project), ConversationId(conversation), origin, owner, title)
 
 
-async def begin(log: Log, conversation: str, run: str, *texts: str, project: str = PROJECT) -> Claim:
+async def begin(
+    log: Log,
+    conversation: str,
+    run: str,
+    *texts: str,
+    project: str = PROJECT,
+    owner: str = OWNER,
+    origin: str = ORIGIN,
+) -> Claim:
     """Accept a turn that may start at once; its claim."""
-    accepted = await log.accept(turn(conversation, run, *(texts or ("hi",)), project=project))
+    accepted = await log.accept(
+        turn(conversation, run, *(texts or ("hi",)), project=project, owner=owner, origin=origin)
+    )
     assert accepted.claim is not None
     return accepted.claim
 

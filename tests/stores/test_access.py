@@ -35,6 +35,7 @@ FULL = replace(
     previous_until=50.0,
     last_used_at=20.0,
     revoked_at=60.0,
+    subject="Änne 🦉",
 )
 
 

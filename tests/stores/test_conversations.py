@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from dragoman.core import events as ev
-from dragoman.core.errors import BadRequest, Conflict
+from dragoman.core.errors import BadRequest, Conflict, NotFound
 from dragoman.core.events import Event
 from dragoman.core.messages import Image, Message, Text, said
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
@@ -30,14 +31,14 @@ async def info(store: Engine, conversation: str = "c", project: str = PROJECT) -
 async def test_what_lists_show_follows_the_tape(store: Engine, clock: FixedClock):
     began = clock.at
     claim = await begin(store, "c", "r1", "hi")
-    at_work = ConversationInfo(C, claim.tape, "", "test", began, began, 0, 1, 3, RunId("r1"))
+    at_work = ConversationInfo(C, claim.tape, "", "test", began, began, 0, 1, 3, RunId("r1"), "c1")
     assert await info(store) == at_work
     clock.move(3.5)
     await append(store, claim, (ev.ReplyStarted("a", "m"), ev.TextAdded("x")))
-    assert await info(store) == ConversationInfo(C, claim.tape, "", "test", began, began, 0, 1, 5, RunId("r1"))
+    assert await info(store) == ConversationInfo(C, claim.tape, "", "test", began, began, 0, 1, 5, RunId("r1"), "c1")
     clock.move(1.0)
     await finish(store, claim, (ev.ReplyFinished("x"), ev.RunCompleted()), weight=3)
-    assert await info(store) == ConversationInfo(C, claim.tape, "", "test", began, began + 4.5, 2, 1, 7, None)
+    assert await info(store) == ConversationInfo(C, claim.tape, "", "test", began, began + 4.5, 2, 1, 7, None, "c1")
 
 
 async def test_a_title_is_the_last_one_given(store: Engine, clock: FixedClock):
@@ -97,6 +98,78 @@ async def test_a_waiting_turn_that_is_ended_counts_as_a_turn_without_messages(st
     assert (found.turns, found.messages, found.live_run, found.updated_at) == (2, 0, "r1", clock.at)
 
 
+async def test_a_conversation_has_the_title_it_was_made_with(store: Engine):
+    titled = created("c", title='Größe \0 "🦉"')
+    accepted = await store.accept(structs.replace(turn("c", "r1"), created=titled))
+    assert accepted.claim is not None
+    assert (await info(store)).title == titled.title
+    await finish(store, accepted.claim, (ev.TitleGiven("another"), ev.RunCompleted()))
+    assert (await info(store)).title == "another"
+
+
+async def test_a_question_of_hidden_text_counts(store: Engine):
+    hidden = Message("user", (Text("what the client adds", hidden=True),))
+    new = structs.replace(turn("c", "r1"), received=ev.TurnReceived((hidden,)))
+    accepted = await store.accept(new)
+    assert accepted.claim is not None
+    await finish(store, accepted.claim, answer("x"))
+    assert (await info(store)).messages == 2
+    (received,) = (entry.event for entry in await store.read(accepted.tape, after=1, limit=1))
+    assert received == new.received
+
+
+# -- whose it is -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_conversation_belongs_to_who_made_it(store: Engine):
+    claim = await begin(store, "c", "r1", owner="ann")
+    assert (await info(store)).owner == "ann"
+    await finish(store, claim, answer("x"))
+    accepted = await store.accept(turn("c", "r2", owner="bob"))
+    assert accepted.created is False
+    assert (await info(store)).owner == "ann"
+
+
+async def test_a_turn_for_one_owner_only_finds_no_conversation_of_another(store: Engine):
+    await finish(store, await begin(store, "c", "r1", owner="ann"), answer("x"))
+    for stranger in ("bob", "Ann", "anne"):
+        with pytest.raises(NotFound) as refused:
+            await store.accept(turn("c", "r2", owner=stranger, only_owner=stranger))
+        assert refused.value.what == "conversation"
+        with pytest.raises(NotFound) as absent:
+            await store.accept(turn("d", "r2", must_exist=True))
+        assert refused.value.detail == absent.value.detail.replace(" d.", " c.")
+    assert (await info(store)).turns == 1
+    assert await store.run(None, RunId("r2")) is None
+    accepted = await store.accept(turn("c", "r3", owner="ann", only_owner="ann"))
+    assert accepted.claim is not None
+    with pytest.raises(NotFound):  # also while a turn is at work, and before it is said that too many wait
+        await store.accept(turn("c", "r4", only_owner="bob", queue_max=0))
+    assert (await store.accept(turn("c", "r5", only_owner="ann"))).claim is None
+
+
+async def test_a_turn_for_one_owner_only_makes_a_conversation(store: Engine):
+    accepted = await store.accept(turn("c", "r1", owner="ann", only_owner="ann"))
+    assert accepted.created
+    assert (await info(store)).owner == "ann"
+
+
+async def test_a_conversation_of_nobody_is_somebody_elses(store: Engine):
+    await begin(store, "c", "r1", owner="")
+    with pytest.raises(NotFound):
+        await store.accept(turn("c", "r2", only_owner="ann"))
+    assert (await store.accept(turn("c", "r3"))).claim is None
+
+
+async def test_of_two_who_make_one_conversation_at_once_one_finds_it_taken(store: Engine):
+    results = await asyncio.gather(
+        *(store.accept(turn("c", f"r{owner}", owner=owner, only_owner=owner)) for owner in ("ann", "bob")),
+        return_exceptions=True,
+    )
+    assert sorted(type(result).__name__ for result in results) == ["Accepted", "NotFound"]
+    assert (await info(store)).turns == 1
+
+
 # -- get, page, count ------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +224,7 @@ async def test_bad_keys_are_refused_everywhere(store: Engine, bad: str):
         store.put_messages(created(bad), ev.MessagesImported(()), at=1.0, updated_at=1.0, run=RunId("r")),
         store.run(PROJECT, RunId(bad)),
         store.runs(ProjectId(bad), limit=1),
+        store.accept(turn("c", "r", owner=bad)),
     ):
         with pytest.raises(BadRequest):
             await call
@@ -227,11 +301,12 @@ async def test_messages_from_elsewhere_begin_a_conversation_with_their_times(sto
         Message("assistant", ()),
         Message("user", (Image("image/png", "xx"),)),
         Message("user", (Text("look"), Image("image/png", "xx"))),
+        Message("user", (Text("what the client adds", hidden=True),)),
     )
     imported = ev.MessagesImported(messages, source="file")
-    new = ev.ConversationCreated(PROJECT, C, origin="import", owner="me")
+    new = ev.ConversationCreated(PROJECT, C, origin="import", owner="me", title='Früher \0 "🦉"')
     made = await store.put_messages(new, imported, at=100.5, updated_at=200.25, run=RunId("r1"))
-    assert made == ConversationInfo(C, made.tape, "", "import", 100.5, 200.25, 3, 1, 2, None)
+    assert made == ConversationInfo(C, made.tape, new.title, "import", 100.5, 200.25, 4, 1, 2, None, "me")
     assert await info(store) == made
     entries = await store.read(made.tape, after=0)
     assert [(entry.seq, entry.run, entry.at, entry.event) for entry in entries] == [

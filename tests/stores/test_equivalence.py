@@ -15,8 +15,8 @@ from dragoman.core import events as ev
 from dragoman.core.errors import DragomanError
 from dragoman.core.events import Event
 from dragoman.core.messages import said
-from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
-from dragoman.core.operations import Mark
+from dragoman.core.names import CallId, ConversationId, ProjectId, RunId, Tape
+from dragoman.core.operations import Archived, Mark
 from dragoman.runtime.ports import KEY_KEPT_S, Accepted, Claim, NewTurn, StaleClaim
 from dragoman.stores.memory import MemoryStore
 from tests.stores.conftest import DURABLE, ENGINES, Engine
@@ -41,6 +41,24 @@ EVENTS = st.lists(
     ),
     max_size=4,
 )
+NOTES = st.lists(
+    st.one_of(
+        st.builds(ev.TitleGiven, st.sampled_from(["u", ""])),
+        st.builds(ev.SharingChanged, st.booleans()),
+        st.builds(ev.ArchivingChanged, st.booleans()),
+    ),
+    min_size=1,
+    max_size=3,
+)
+ASKS = st.sampled_from(
+    [
+        ev.CancelAsked("me"),
+        ev.ApprovalDecided(CallId("x"), approved=True),
+        ev.ClientToolClaimed(CallId("x"), "tab"),
+        ev.ClientToolAnswered(CallId("x"), "y"),
+    ]
+)
+OWNERS = st.sampled_from(["", "ann", "bob"])
 ENDS = st.sampled_from([ev.RunCompleted(), ev.RunFailed("a", "b"), ev.RunCancelled(), ev.RunNeedsClient(())])
 KEYS = st.sampled_from(["k1", "k2"])
 MARKS = st.one_of(
@@ -61,7 +79,9 @@ STEPS = st.one_of(
     st.tuples(st.just("take_lost"), st.integers(0, 3)),
     st.tuples(st.just("renew"), st.integers(0, 3)),
     st.tuples(st.just("release"), INDEX),
-    st.tuples(st.just("ask"), INDEX),
+    st.tuples(st.just("ask"), INDEX, ASKS),
+    st.tuples(st.just("note"), CONVERSATIONS, NOTES),
+    st.tuples(st.just("accept_owned"), CONVERSATIONS, OWNERS, OWNERS),
     st.tuples(st.just("asked")),
     st.tuples(st.just("end_waiting"), INDEX),
     st.tuples(st.just("keep_answer"), KEYS, st.binary(max_size=3)),
@@ -100,6 +120,10 @@ class Session:
         match step:
             case ("accept", conversation, must_exist, queue_max):
                 return await self._accept(conversation, Mark(), must_exist=must_exist, queue_max=queue_max)
+            case ("accept_owned", conversation, owner, only_owner):
+                return await self._accept(
+                    conversation, Mark(), must_exist=False, queue_max=8, owner=owner, only_owner=only_owner
+                )
             case ("accept_marked", conversation, mark):
                 return await self._accept(conversation, mark, must_exist=False, queue_max=8)
             case ("append", index, events, offset):
@@ -120,8 +144,8 @@ class Session:
                 return await self.store.renew(self.claims[-count:] if count else ())
             case ("release", index):
                 return await self.store.release((self._claim(index),))
-            case ("ask", index):
-                return await self.store.ask(self._run(index), ev.CancelAsked("me"))
+            case ("ask", index, event):
+                return await self.store.ask(self._run(index), event)
             case ("asked",):
                 return await self.store.asked(self.claims)
             case _:
@@ -135,21 +159,32 @@ class Session:
                 return await self.store.answer_kept(self.project, key)
             case ("prune", ago_s, limit):
                 return await self.store.prune(ended_before=self.clock.at - ago_s, limit=limit)
+            case ("note", conversation, events):
+                return await self.store.note(self.project, conversation, tuple(events))
             case ("end_waiting", index):
                 return await self.store.end_waiting(self._run(index), ev.RunCancelled("q"))
             case ("delete", conversation):
                 return list(await self.store.delete(self.project, conversation) or ())
             case ("import", conversation):
-                made = ev.ConversationCreated(self.project, conversation)
+                made = ev.ConversationCreated(self.project, conversation, "import", "bob", "Old")
                 imported = ev.MessagesImported((said("user", "abc"),))
                 return await self.store.put_messages(made, imported, at=5.0, updated_at=6.0, run=self._new_run())
             case _:
                 raise AssertionError(step)
 
-    async def _accept(self, conversation: ConversationId, mark: Mark, *, must_exist: bool, queue_max: int) -> Any:
-        made = ev.ConversationCreated(self.project, conversation)
+    async def _accept(
+        self,
+        conversation: ConversationId,
+        mark: Mark,
+        *,
+        must_exist: bool,
+        queue_max: int,
+        owner: str = "ann",
+        only_owner: str = "",
+    ) -> Any:
+        made = ev.ConversationCreated(self.project, conversation, "test", owner, "New")
         asked = received("q", fingerprint=mark.fingerprint)
-        new = NewTurn(self.project, conversation, self._new_run(), asked, made, must_exist, queue_max, mark)
+        new = NewTurn(self.project, conversation, self._new_run(), asked, made, must_exist, queue_max, mark, only_owner)
         return self._note(await self.store.accept(new))
 
     async def _write(self, write: Callable[[], Awaitable[Any]]) -> Any:
@@ -190,6 +225,17 @@ class Session:
         tapes = [info.tape for info in page.items]
         return (
             page,
+            [
+                await store.browse(
+                    *(self.project,), owner=owner, origins=origins, archived=archived, limit=2, offset=offset
+                )
+                for owner in (None, "ann", "bob", "")
+                for origins in ((), ("import",))
+                for archived in Archived
+                for offset in (0, 1)
+            ],
+            [list(await store.live_of(self.project, owner)) for owner in ("ann", "bob", "")],
+            [await store.turns_since(self.project, at=self.clock.at - ago_s) for ago_s in (0.0, 10.0, KEY_KEPT_S)],
             list(runs),
             [run for run in await store.unfinished() if run.id.startswith(self.project)],
             [list(await store.read(tape, after=0)) for tape in tapes],

@@ -254,6 +254,6 @@ async def test_nothing_lost_passes_no_fuse(store: Engine):
     try:
         assert await lost(store) == []
         assert await store.reclaim(RunId("nobody")) is None
-        assert await store.ask(RunId("nobody"), ev.CancelAsked()) is False
+        assert await store.ask(RunId("nobody"), ev.CancelAsked()) == 0
     finally:
         fuses.arm("")

@@ -25,7 +25,7 @@ def test_a_route_counts_and_asks_for_a_credential_unless_it_says_otherwise() -> 
         return Reply(200)
 
     route = Route("GET", "/x", lambda request: ReadStatus(), answer=answer)
-    assert (route.counted, route.open, route.scope) == (True, False, None)
+    assert (route.counted, route.open, route.scopes) == (True, False, ())
     assert (route.accept, route.collect, route.stream) == (None, None, None)
 
 

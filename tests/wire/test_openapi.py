@@ -72,7 +72,7 @@ ERROR = {"description": "An error, in this API's own shape"}
 
 def test_a_document_says_what_the_table_says_and_no_more() -> None:
     found = document(
-        route("POST", "/ask/{id}/{rest:path}", takes=Ask, gives=Answer, scope=Scope.CHAT_RUN, summary="Ask"),
+        route("POST", "/ask/{id}/{rest:path}", takes=Ask, gives=Answer, scopes=(Scope.CHAT_RUN,), summary="Ask"),
         route("GET", "/card", open=True, summary="Who we are"),
         route("GET", "/frames", stream=Streamed(encoder, "application/x-ndjson; charset=utf-8"), summary="Follow"),
     )
@@ -171,6 +171,36 @@ def test_a_request_that_begins_a_turn_may_have_a_key_and_no_other() -> None:
     assert keyed == ["/accept", "/collect/{id}", "/stream"]
 
 
+def test_the_branches_of_a_path_are_one_operation_of_all_that_they_take_and_give() -> None:
+    def branch(**settings: Any) -> Route[Any]:
+        return Route("POST", "/x", lambda request: ReadStatus(), **settings)
+
+    forks = {
+        "ask": branch(stream=Streamed(encoder), takes=Ask, summary="Ask", scopes=(Scope.CHAT_RUN, Scope.TOOLS_USE)),
+        "look": branch(answer=answer, takes=Item, gives=Answer, summary="Look"),
+        "wait": branch(collect=answer, takes=Ask, gives=Answer, summary="Wait"),
+    }
+    forked = branch(forks=forks, choose=lambda request: "ask", summary="Any of it", scopes=(Scope.CHAT_READ,))
+    found = operations(document(forked))
+    ((_, _, row),) = found
+    assert (row["summary"], row["security"]) == ("Any of it", [{"credential": ["chat:read"]}])
+    assert row["description"] == "- `ask`: Ask (also needs chat:run and tools:use)\n- `look`: Look\n- `wait`: Wait"
+    (media,) = row["requestBody"]["content"].values()
+    assert media["schema"] == {"oneOf": [{"$ref": "#/components/schemas/Ask"}, {"$ref": "#/components/schemas/Item"}]}
+    assert row["responses"]["200"]["content"] == {"text/event-stream": {}}
+    assert row["responses"]["2XX"]["content"] == {
+        "application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}
+    }
+    assert KEY in row["parameters"]
+
+
+def test_a_ticket_is_a_second_way_in() -> None:
+    found = document(route("GET", "/x/{id}", ticket="pass", ticket_for="id", scopes=(Scope.CHAT_READ,)))
+    ((_, _, row),) = operations(found)
+    assert row["security"] == [{"credential": ["chat:read"]}, {"pass": []}]
+    assert found["components"]["securitySchemes"]["pass"] == {"type": "apiKey", "in": "query", "name": "pass"}
+
+
 def test_methods_of_one_path_stand_beside_each_other() -> None:
     assert list(document(route("GET", "/x/{id}"), route("DELETE", "/x/{id:path}"))["paths"]["/x/{id}"]) == [
         "get",
@@ -258,4 +288,4 @@ def test_every_scope_is_one_of_ours_and_every_scheme_is_declared(served: tuple[D
     for _, _, row in operations(found):
         for need in row["security"]:
             assert need.keys() <= found["components"]["securitySchemes"].keys()
-            assert set(need["credential"]) <= set(Scope)
+            assert set(need.get("credential", ())) <= set(Scope)

@@ -12,11 +12,13 @@ from msgspec import Struct
 
 from dragoman.access.pepper import Pepper
 from dragoman.access.ports import AccessStore, Credential
-from dragoman.access.texts import TEXT_CHARS, credential_id_of
+from dragoman.access.texts import TEXT_CHARS, TEXT_LENGTHS, credential_id_of
+from dragoman.access.tickets import read_ticket, reduced
 from dragoman.core.errors import NotAuthenticated
 from dragoman.core.names import Clock, Principal
 
 REFUSED = "This credential is missing, unknown, expired or revoked; send one that `dragoman credentials create` gave."
+TICKET_REFUSED = "This stream ticket is unknown, expired or for another conversation; ask for a new one."
 POSITIVE_S = 5.0
 """A proof is believed this long: a revoked credential is refused everywhere within it."""
 NEGATIVE_S = 1.0
@@ -58,7 +60,7 @@ class Authenticator:
 
     def proven(self, text: str) -> Principal | None:
         """The fast path: who a text was proven to be within the last 5 s. None says nothing; ask `prove` then."""
-        if len(text) != TEXT_CHARS or not text.isascii():
+        if len(text) not in TEXT_LENGTHS or not text.isascii():
             return None
         proof = self._proofs.get(self._pepper.digest(text.encode()))
         if proof is None or proof.until <= self._clock.monotonic():
@@ -85,9 +87,32 @@ class Authenticator:
         if credential is None or left_s <= 0:
             _remember(self._refusals, digest, monotonic + NEGATIVE_S)
             raise NotAuthenticated(REFUSED)
-        principal = Principal(
-            credential.project, credential.id, credential.name, frozenset(credential.scopes), credential.rpm
-        )
+        principal = _principal(credential)
+        _remember(self._proofs, digest, _Proof(principal, monotonic + min(POSITIVE_S, left_s)))
+        self._note_use(credential)
+        return principal
+
+    async def prove_ticket(self, text: str, *, conversation: str) -> Principal:
+        """Who may read this conversation by a stream ticket: the principal that asked for it, reduced to reading.
+
+        Raises NotAuthenticated, always with the same words, also when the credential behind it is good no longer;
+        Unavailable.
+        """
+        ticket = read_ticket(text, self._pepper)
+        if ticket is None or ticket.conversation != conversation or ticket.expires_at <= self._clock.now():
+            raise NotAuthenticated(TICKET_REFUSED)
+        monotonic = self._clock.monotonic()
+        digest = self._pepper.digest(text.encode())
+        proof = self._proofs.get(digest)
+        if proof is not None and proof.until > monotonic:
+            return proof.principal
+        credential = await self._store.credential(ticket.credential_id)
+        left_s = 0.0 if credential is None or credential.revoked_at is not None else self._left_s(credential.expires_at)
+        if credential is None or left_s <= 0:
+            raise NotAuthenticated(TICKET_REFUSED)
+        principal = reduced(_principal(credential))
+        if (principal.project, principal.owner) != (ticket.project, ticket.owner):
+            raise NotAuthenticated(TICKET_REFUSED)
         _remember(self._proofs, digest, _Proof(principal, monotonic + min(POSITIVE_S, left_s)))
         self._note_use(credential)
         return principal
@@ -106,7 +131,6 @@ class Authenticator:
 
     def _good_for(self, credential: Credential | None, digest: bytes) -> float:
         """Seconds for which `digest` proves this credential; 0 or less if it does not. Compares in every case."""
-        now = self._clock.now()
         if credential is None:
             hmac.compare_digest(digest, _NO_HASH)
             hmac.compare_digest(digest, _NO_HASH)
@@ -117,7 +141,10 @@ class Authenticator:
         proves = is_current or (is_previous and until is not None)
         if not proves or credential.revoked_at is not None:
             return 0.0
-        return POSITIVE_S if until is None else until + SKEW_S - now
+        return self._left_s(until)
+
+    def _left_s(self, expires_at: float | None) -> float:
+        return POSITIVE_S if expires_at is None else expires_at + SKEW_S - self._clock.now()
 
     def _note_use(self, credential: Credential) -> None:
         now = self._clock.now()
@@ -125,6 +152,17 @@ class Authenticator:
         if now - last >= TOUCH_S or now < last - TOUCH_S:
             _remember(self._touched, credential.id, now)
             _remember(self._due, credential.id, now)
+
+
+def _principal(credential: Credential) -> Principal:
+    return Principal(
+        credential.project,
+        credential.id,
+        credential.name,
+        frozenset(credential.scopes),
+        credential.rpm,
+        credential.subject,
+    )
 
 
 def _remember(memory: dict[K, V], key: K, value: V) -> None:

@@ -12,7 +12,7 @@ from dragoman.access.pepper import Pepper, RandomBytes
 from dragoman.access.ports import AccessStore, Credential
 from dragoman.access.projects import check_name
 from dragoman.access.scopes import DEFAULT_SCOPES, check_child
-from dragoman.access.texts import ID_CHARS, PREFIX, credential_text
+from dragoman.access.texts import ID_CHARS, Form, base62, credential_text
 from dragoman.core.errors import BadRequest, Conflict, NotFound
 from dragoman.core.names import Clock, Principal, ProjectId, Scope
 
@@ -58,8 +58,11 @@ class Mint:
         expires_s: float | None = EXPIRES_S,
         rpm: int | None = None,
         by: Principal | None = None,
+        subject: str = "",
+        form: Form = Form.DRG,
     ) -> Minted:
-        """A new credential, good for `expires_s` (None = for ever). `by` = the credential that asks for it.
+        """A new credential, good for `expires_s` (None = for ever). `by` = the credential that asks for it; `subject`
+        = whom the new one stands for, "" = nobody but itself.
 
         Raises BadRequest, NotAllowed if `by` lacks one of the scopes, NotFound("project").
         """
@@ -68,10 +71,11 @@ class Mint:
             raise BadRequest(f"A credential's requests per minute are 0 (unlimited) to {RPM_MAX}.")
         if by is not None:
             check_child(by.scopes, scopes)
-        text = credential_text(self._random_bytes)
+        credential_id = base62(ID_CHARS, self._random_bytes)
+        text = credential_text(self._random_bytes, credential_id=credential_id, form=form)
         now = self._clock.now()
         credential = Credential(
-            id=text[len(PREFIX) + 1 :][:ID_CHARS],
+            id=credential_id,
             project=project,
             name=name,
             scopes=tuple(dict.fromkeys(scopes)),
@@ -80,21 +84,28 @@ class Mint:
             created_at=now,
             expires_at=_expiry(now, expires_s),
             rpm=rpm,
+            subject=subject,
         )
         await self._store.put_credential(credential)
         return Minted(credential, text)
 
     async def rotate(
-        self, credential_id: str, *, overlap_s: float = OVERLAP_S, expires_s: float | None = EXPIRES_S
+        self,
+        credential_id: str,
+        *,
+        overlap_s: float = OVERLAP_S,
+        expires_s: float | None = EXPIRES_S,
+        form: Form = Form.DRG,
     ) -> Minted:
         """A new secret for the same credential; the text used until now stays good for `overlap_s` more, within its own
-        expiry. One from before an earlier rotation stops at once. Raises BadRequest, NotFound, Conflict if revoked."""
+        expiry. One from before an earlier rotation stops at once. Which form a text has is not kept: say it again.
+        Raises BadRequest, NotFound, Conflict if revoked."""
         if not 0 <= overlap_s <= OVERLAP_S_MAX:
             raise BadRequest(f"The overlap of a rotation is 0 to {OVERLAP_S_MAX / DAY_S:g} days.")
         old = await self._get(credential_id)
         if old.revoked_at is not None:
             raise Conflict(f"Credential {old.id} ({old.name}) was revoked; create a new one.")
-        text = credential_text(self._random_bytes, credential_id=old.id)
+        text = credential_text(self._random_bytes, credential_id=old.id, form=form)
         now = self._clock.now()
         until = now + overlap_s if old.expires_at is None else min(now + overlap_s, old.expires_at)
         overlaps = until > now and old.pepper_id == self._pepper.id
@@ -110,10 +121,21 @@ class Mint:
         return Minted(credential, text)
 
     async def revoke(self, credential_id: str) -> Credential:
-        """No text of this credential is good from now on; other processes notice within 5 s. Raises NotFound."""
+        """No text of this credential is good from now on, nor of those that stand for it, which logins made of it;
+        other processes notice within 5 s. Raises NotFound."""
         old = await self._get(credential_id)
-        if old.revoked_at is not None:
-            return old
+        await self.revoke_subject(old.project, old.id)
+        return old if old.revoked_at is not None else await self._end(old)
+
+    async def revoke_subject(self, project: ProjectId, subject: str) -> tuple[str, ...]:
+        """The same for all credentials that stand for this subject; their ids."""
+        found = [credential for credential in await self._store.credentials(project) if credential.subject == subject]
+        for credential in found:
+            if credential.revoked_at is None:
+                await self._end(credential)
+        return tuple(credential.id for credential in found)
+
+    async def _end(self, old: Credential) -> Credential:
         credential = msgspec.structs.replace(old, revoked_at=self._clock.now(), previous_hash=None, previous_until=None)
         await self._store.put_credential(credential)
         return credential

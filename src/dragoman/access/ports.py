@@ -33,6 +33,8 @@ class Credential(Struct, frozen=True):
     previous_until: float | None = None
     last_used_at: float | None = None
     revoked_at: float | None = None
+    subject: str = ""
+    """Who this credential stands for, where one person or service has several; "" = nobody but itself."""
 
 
 class AccessStore(Protocol):

@@ -12,7 +12,11 @@ DEFAULT_SCOPES: tuple[Scope, ...] = (
     Scope.CONVERSATIONS_READ,
     Scope.CONVERSATIONS_WRITE,
     Scope.TOOLS_USE,
+    Scope.TOOLS_APPROVE,
     Scope.RUNS_CANCEL,
+    Scope.TUNNEL_CONNECT,
+    Scope.PLUGINS_APP_ACCESS,
+    Scope.GRAFANA_CHATS_ACCESS,
 )
 """What a client of any dialect needs, and nothing that reaches other people's credentials or metrics."""
 
@@ -39,3 +43,8 @@ def check_child(parent: Collection[Scope], child: Collection[Scope]) -> None:
     lacking = [scope for scope in child if scope not in parent]
     if lacking:
         raise NotAllowed(f"A credential cannot grant what it does not hold itself: {', '.join(lacking)}.")
+
+
+def held(parent: Collection[Scope], wanted: Iterable[Scope]) -> tuple[Scope, ...]:
+    """Of what is wanted, what the parent holds and may hand on."""
+    return tuple(dict.fromkeys(scope for scope in wanted if scope in parent or Scope.ADMIN in parent))

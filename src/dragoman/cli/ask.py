@@ -25,7 +25,7 @@ from dragoman.cli.talking import (
 from dragoman.cli.terminal import dim, note, say
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
+    from dragoman.server.house import House
 
 STDIN = "-"
 STDIN_CHARS_MAX = 10_000_000

@@ -30,8 +30,8 @@ from dragoman.cli.terminal import dim, note
 from dragoman.core.errors import DragomanError
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
     from dragoman.server.config import Config
+    from dragoman.server.house import House
 
 PROMPT = "> "
 STOP_S = 30.0

@@ -34,7 +34,7 @@ from dragoman.core.transcript import ended_well
 from dragoman.wire.dialect import LoadedConversation
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
+    from dragoman.server.house import House
 
 OWN_FORMAT = "json"
 FILE_BYTES_MAX = 256 * 1024 * 1024

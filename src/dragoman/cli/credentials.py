@@ -8,6 +8,7 @@ from dragoman.access.minting import EXPIRES_S, OVERLAP_S, Minted
 from dragoman.access.ports import Credential
 from dragoman.access.projects import check_project_id, ensure_project
 from dragoman.access.scopes import parse_scopes
+from dragoman.access.texts import Form
 from dragoman.cli.opening import in_house
 from dragoman.cli.options import global_options, json_option
 from dragoman.cli.terminal import dim, note, say, say_json, say_table
@@ -17,7 +18,7 @@ from dragoman.core.names import ProjectId, Scope
 from dragoman.server.quantities import parse_duration, show_duration
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
+    from dragoman.server.house import House
 
 NEVER = "never"
 SCOPES_HELP = (
@@ -45,6 +46,15 @@ EXPIRES = click.option(
     help=f"How long it is good for; default {show_duration(EXPIRES_S)}.",
 )
 
+FORM = click.option(
+    "--form",
+    type=click.Choice([Form.DRG.value, Form.GLSA.value]),
+    default=Form.DRG.value,
+    show_default=True,
+    help="How its text is written: our own way, or as Grafana writes those of its service accounts. Both are good"
+    " everywhere.",
+)
+
 
 @click.group("credentials", short_help="Credentials: who may call, for what, and until when.")
 def command() -> None:
@@ -60,16 +70,19 @@ def command() -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="S", help=SCOPES_HELP)
 @EXPIRES
 @click.option("--rpm", type=click.IntRange(min=0), help="Requests per minute; 0 = unlimited; default as configured.")
+@FORM
 @json_option
 @global_options
 def create(
-    name: str, project: str, scopes: tuple[str, ...], expires_s: float | None, rpm: int | None, as_json: bool
+    name: str, project: str, scopes: tuple[str, ...], expires_s: float | None, rpm: int | None, form: str, as_json: bool
 ) -> None:
     """Make a credential called NAME and print it, this once."""
 
     async def work(house: "House") -> Minted:
         owner = await project_of(house, project)
-        return await house.mint.create(name, owner, scopes=parse_scopes(scopes), expires_s=expires_s, rpm=rpm)
+        return await house.mint.create(
+            name, owner, scopes=parse_scopes(scopes), expires_s=expires_s, rpm=rpm, form=Form(form)
+        )
 
     _show_minted(in_house(work, writer=False), as_json=as_json)
 
@@ -94,6 +107,7 @@ def ls(project: str, as_json: bool) -> None:
             credential.id,
             credential.name,
             str(credential.project),
+            credential.subject or "itself",
             _state(credential, now),
             "default" if credential.rpm is None else str(credential.rpm),
             ago(credential.last_used_at, now=now),
@@ -101,7 +115,7 @@ def ls(project: str, as_json: bool) -> None:
         )
         for credential in found
     ]
-    say_table(("ID", "NAME", "PROJECT", "STATE", "RPM", "LAST USED", "SCOPES"), rows)
+    say_table(("ID", "NAME", "PROJECT", "FOR", "STATE", "RPM", "LAST USED", "SCOPES"), rows)
     if not found:
         note("No credential yet. Make one with: dragoman credentials create NAME")
 
@@ -117,15 +131,18 @@ def ls(project: str, as_json: bool) -> None:
     help=f"How long the old text stays good: 0s to 7d; default {show_duration(OVERLAP_S)}.",
 )
 @EXPIRES
+@FORM
 @json_option
 @global_options
-def rotate(credential: str, overlap_s: float | None, expires_s: float | None, as_json: bool) -> None:
+def rotate(credential: str, overlap_s: float | None, expires_s: float | None, form: str, as_json: bool) -> None:
     """Give CREDENTIAL (an id, or a name only one has) a new secret and print it, this once."""
     if overlap_s is None:
         raise BadRequest("The overlap of a rotation ends; give a duration of 0s to 7d.")
 
     async def work(house: "House") -> Minted:
-        return await house.mint.rotate(await _id_of(house, credential), overlap_s=overlap_s, expires_s=expires_s)
+        return await house.mint.rotate(
+            await _id_of(house, credential), overlap_s=overlap_s, expires_s=expires_s, form=Form(form)
+        )
 
     minted = in_house(work, writer=False)
     _show_minted(minted, as_json=as_json)
@@ -138,7 +155,8 @@ def rotate(credential: str, overlap_s: float | None, expires_s: float | None, as
 @json_option
 @global_options
 def revoke(credential: str, as_json: bool) -> None:
-    """End CREDENTIAL (an id, or a name only one has). A running server notices within 5 seconds."""
+    """End CREDENTIAL (an id, or a name only one has), and the logins made with it. A running server notices within 5
+    seconds."""
 
     async def work(house: "House") -> Credential:
         return await house.mint.revoke(await _id_of(house, credential))
@@ -170,6 +188,7 @@ def described(credential: Credential, *, now: float) -> dict[str, Any]:
         "id": credential.id,
         "name": credential.name,
         "project": credential.project,
+        "subject": credential.subject,
         "scopes": [str(scope) for scope in credential.scopes],
         "state": _state(credential, now).split(" ")[0],
         "created_at": iso(credential.created_at),

@@ -17,7 +17,7 @@ from dragoman.core.errors import DragomanError
 from dragoman.server.config import BadConfig, Loaded, store_file, workspace_folder
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
+    from dragoman.server.house import House
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from dragoman.access.pepper import PEPPER_FILE, PEPPER_VARIABLE
+from dragoman.access.sealing import SECRET_KEY_FILE, SECRET_KEY_VARIABLE
 from dragoman.cli.failing import unwrapped
 from dragoman.cli.opening import load_settings, refuse_if_in_use, store_path
 from dragoman.cli.options import global_options, json_option, settings
@@ -59,13 +60,13 @@ def command(url: str, dry_run: bool, as_json: bool) -> None:
         outcome = asyncio.run(_migrate(path, url, str(config.store.password), dry_run=dry_run))
     except BaseExceptionGroup as group:
         raise unwrapped(group) from group
-    pepper = pepper_place(settings().home)
+    keys = keys_of(settings().home)
     if as_json:
-        say_json(_described(outcome, path, url, pepper, dry_run=dry_run))
+        say_json(_described(outcome, path, url, keys, dry_run=dry_run))
         return
     rows = [(each.table, str(each.rows), _short(each.digest), _short(each.digest_there)) for each in outcome.tables]
     say_table(("TABLE", "ROWS", "SHA-256 READ", "SHA-256 READ BACK"), rows)
-    _advise(outcome, path, url, pepper, dry_run=dry_run)
+    _advise(outcome, path, url, keys, dry_run=dry_run)
 
 
 def check_urls(config: Config, to: str) -> None:
@@ -84,12 +85,21 @@ def check_urls(config: Config, to: str) -> None:
         raise BadRequest("--to names a PostgreSQL database: postgresql://USER@HOST:PORT/DATABASE")
 
 
-def pepper_place(home: Path) -> str:
-    """Where the pepper of this home is: a variable's name or a file; "" if it has none."""
-    if os.environ.get(PEPPER_VARIABLE):
-        return PEPPER_VARIABLE
-    file = home / PEPPER_FILE
-    return str(file) if file.exists() else ""
+class Keys(Struct, frozen=True):
+    """Where the keys of a home are, which do not move with its store: a variable's name or a file; "" = it has none."""
+
+    pepper: str
+    secret_key: str
+
+
+def keys_of(home: Path) -> Keys:
+    return Keys(_place(home, PEPPER_VARIABLE, PEPPER_FILE), _place(home, SECRET_KEY_VARIABLE, SECRET_KEY_FILE))
+
+
+def _place(home: Path, variable: str, file: str) -> str:
+    if os.environ.get(variable):
+        return variable
+    return str(home / file) if (home / file).exists() else ""
 
 
 async def _migrate(path: Path, url: str, password: str, *, dry_run: bool) -> Outcome:
@@ -123,7 +133,7 @@ def _for_config(url: str) -> str:
     return f"[store]\nurl = {json.dumps(url)}"
 
 
-def _described(outcome: Outcome, path: Path, url: str, pepper: str, *, dry_run: bool) -> dict[str, object]:
+def _described(outcome: Outcome, path: Path, url: str, keys: Keys, *, dry_run: bool) -> dict[str, object]:
     return {
         "from": str(path),
         "to": url,
@@ -135,12 +145,13 @@ def _described(outcome: Outcome, path: Path, url: str, pepper: str, *, dry_run: 
             {"name": each.table, "rows": each.rows, "sha256": each.digest, "sha256_read_back": each.digest_there}
             for each in outcome.tables
         ],
-        "pepper": pepper,
+        "pepper": keys.pepper,
+        "secret_key": keys.secret_key,
         "config": _for_config(url),
     }
 
 
-def _advise(outcome: Outcome, path: Path, url: str, pepper: str, *, dry_run: bool) -> None:
+def _advise(outcome: Outcome, path: Path, url: str, keys: Keys, *, dry_run: bool) -> None:
     if dry_run:
         note(f"{outcome.rows} rows were read in {fine(outcome.took_s)}; the database is empty. Nothing was written.")
         return
@@ -150,11 +161,16 @@ def _advise(outcome: Outcome, path: Path, url: str, pepper: str, *, dry_run: boo
     note("Put this into dragoman.toml of every server:\n")
     say(_for_config(url))
     note()
-    if pepper == PEPPER_VARIABLE:
-        note(f"Credentials are good only with the pepper in {PEPPER_VARIABLE}: every server needs the same.")
-    elif pepper:
-        note(f"Credentials are good only with this home's pepper: give every server {PEPPER_VARIABLE}=$(cat {pepper})")
+    _advise_on_key("Credentials are good", "pepper", keys.pepper, PEPPER_VARIABLE)
+    _advise_on_key("Secrets of integrations can be read", "secret key", keys.secret_key, SECRET_KEY_VARIABLE)
     note(
         f"{path} is as it was. Keep it until you are sure, and start no server on it: what that wrote would not be in"
         " the database."
     )
+
+
+def _advise_on_key(what: str, noun: str, place: str, variable: str) -> None:
+    if place == variable:
+        note(f"{what} only with the {noun} in {variable}: every server needs the same.")
+    elif place:
+        note(f"{what} only with this home's {noun}: give every server {variable}=$(cat {place})")

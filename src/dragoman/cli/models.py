@@ -17,7 +17,7 @@ from dragoman.runtime.ports import Model, Prompt, ReplyDone, TextPiece, Thinking
 from dragoman.server.config_shapes import ModelTable, OfflineModel, OpenAIModel, ScriptedModel
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
+    from dragoman.server.house import House
 
 QUESTION = "Answer with the one word: ready"
 ANSWER_TOKENS_MAX = 64

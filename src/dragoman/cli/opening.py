@@ -16,8 +16,8 @@ from dragoman.core.names import Principal, ProjectId, Scope
 from dragoman.stores.sqlite.lock import holder_of
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
     from dragoman.server.config import Config, Loaded
+    from dragoman.server.house import House
 
 T = TypeVar("T")
 

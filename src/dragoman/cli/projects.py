@@ -18,7 +18,7 @@ from dragoman.core.errors import BadRequest, NotFound
 from dragoman.core.names import ProjectId
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
+    from dragoman.server.house import House
 
 
 @click.group("projects", short_help="Projects: the tenants that own everything else.")

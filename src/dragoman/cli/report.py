@@ -82,6 +82,10 @@ class Report:
                 | ev.HandedOver()
                 | ev.TitleGiven()
                 | ev.CancelAsked()
+                | ev.ClientToolClaimed()
+                | ev.ClientToolAnswered()
+                | ev.SharingChanged()
+                | ev.ArchivingChanged()
                 | ev.Unread()
             ):
                 pass

@@ -19,7 +19,7 @@ from dragoman.core.operations import CancelRun, ReadRun, RunView, Timeline
 from dragoman.stores.sqlite.lock import holder_of
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
+    from dragoman.server.house import House
 
 LIMIT_DEFAULT = 20
 LIMIT_MAX = 10_000

@@ -19,8 +19,8 @@ from dragoman.core.names import ConversationId, Principal, RunId
 from dragoman.core.operations import CancelRun, StartTurn
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
     from dragoman.server.config import Config
+    from dragoman.server.house import House
 
 ORIGIN = "cli"
 

@@ -84,6 +84,10 @@ class Timeline:
                 self.items.append(Point("approved" if approved else "denied", at, by))
             case ev.HandedOver(from_agent=before, to_agent=after):
                 self.items.append(Point("handed", at, f"from {before} to {after}"))
+            case ev.ClientToolClaimed(claimed_by=by):
+                self.items.append(Point("claimed", at, f"by {by}" if by else "by the caller"))
+            case ev.ClientToolAnswered():
+                self.items.append(Point("answered", at, "by the caller"))
             case ev.CancelAsked(by=by):
                 self.items.append(Point("cancel", at, f"asked by {by}" if by else "asked"))
             case ev.Unread(name=name):
@@ -103,7 +107,9 @@ class Timeline:
 
     def _finish_tool(self, event: ev.ToolReturned, at: float) -> None:
         bar = self._tools.pop(event.call_id, None)
-        if bar is None:
+        if bar is None:  # nothing of ours was run: denied, or the caller's
+            if event.is_error:
+                self.items.append(Point(event.code or "error", at, first_line(event.content)))
             return
         bar.ended_at = at
         outcome = f"{event.code or 'error'}: {first_line(event.content)}" if event.is_error else "ok"

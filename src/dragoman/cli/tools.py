@@ -12,7 +12,7 @@ from dragoman.core.agents import ToolSpec
 from dragoman.core.operations import CallTool, ListTools, ToolList, ToolOutput
 
 if TYPE_CHECKING:
-    from dragoman.server.assemble import House
+    from dragoman.server.house import House
 
 
 @click.group("tools", short_help="Tools: list them, and call one.")

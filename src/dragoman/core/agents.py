@@ -35,6 +35,9 @@ class ToolSpec(Struct, frozen=True):
     repeat: Repeat = Repeat.ONCE
     toolset: str = ""
     timeout_s: float = 60.0
+    held_s: float = 0.0
+    """Of a client tool: how long a run waits for its result once it asked for it. 0 = the run does not wait, it ends
+    with RunNeedsClient and the caller's next turn brings the result (design decision 7)."""
     examples: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
 
@@ -49,3 +52,9 @@ class AgentSpec(Struct, frozen=True):
     """A model's name; "" = the configured default."""
     history_tokens: int = 24_000
     """How much of the conversation so far the model is shown, in estimated LLM tokens."""
+    ask: tuple[str, ...] = ()
+    """Patterns of tools that a person must approve before each call. All others run by themselves (`auto`)."""
+    deny: tuple[str, ...] = ()
+    """Patterns of tools that are shown to the model and refused. What is also in `ask` is refused."""
+    approval_s: float = 120.0
+    """How long an approval is waited for; after that it counts as denied."""

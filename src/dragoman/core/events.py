@@ -9,7 +9,7 @@ A run's events, in order (`?` at most once, `*` any number):
         ( ToolStarted* ToolReturned* | ClientToolRequested* ) )*      AttemptReset and RunClaimed may cut in anywhere
     one of RunCompleted RunFailed RunCancelled RunNeedsClient         nothing of that run comes after it
 
-`ASKS` are written by others than the run's owner, at any place before its end.
+`ASKS` are written by others than the run's owner, at any place before its end. `NOTES` belong to no run.
 """
 
 from typing import get_args
@@ -27,12 +27,13 @@ class _Event(Struct, frozen=True, tag_field="kind", omit_defaults=True, gc=False
 
 
 class ConversationCreated(_Event, frozen=True, tag="conversation_created"):
-    """`origin` is the dialect or command that made it; `owner` the credential's id."""
+    """`origin` is the dialect or command that made it; `owner` is `Principal.owner` of who did."""
 
     project: ProjectId
     conversation: ConversationId
     origin: str = ""
     owner: str = ""
+    title: str = ""
 
 
 class MessagesImported(_Event, frozen=True, tag="messages_imported"):
@@ -106,19 +107,46 @@ class ToolReturned(_Event, frozen=True, tag="tool_returned"):
 
 
 class ApprovalRequested(_Event, frozen=True, tag="approval_requested"):
+    """A person must decide before this call is made. `expires_at` (Unix seconds) is the last moment to do so."""
+
     call: ToolCall
     arguments_hash: str
     expires_at: float
 
 
 class ApprovalDecided(_Event, frozen=True, tag="approval_decided"):
+    """The first one for a call counts, if it was written before `ApprovalRequested.expires_at` and names the hash that
+    was asked about. `decided_by` is a `Principal.owner`."""
+
     call_id: CallId
     approved: bool
     decided_by: str = ""
+    arguments_hash: str = ""
 
 
 class ClientToolRequested(_Event, frozen=True, tag="client_tool_requested"):
+    """The caller is to run this. `expires_at` (Unix seconds) is how long the run waits for the result; 0 = it does not
+    and ends with RunNeedsClient. `toolset` is that of the tool: which of the caller's ends is meant."""
+
     call: ToolCall
+    expires_at: float = 0.0
+    toolset: str = ""
+
+
+class ClientToolClaimed(_Event, frozen=True, tag="client_tool_claimed"):
+    """One of several ends that could run the call took it up. The first one counts."""
+
+    call_id: CallId
+    claimed_by: str = ""
+
+
+class ClientToolAnswered(_Event, frozen=True, tag="client_tool_answered"):
+    """The caller's result of a call that the run waits for. The first one counts, if it was written in time; the run's
+    owner repeats it as ToolReturned."""
+
+    call_id: CallId
+    content: str
+    is_error: bool = False
 
 
 class HandedOver(_Event, frozen=True, tag="handed_over"):
@@ -140,6 +168,18 @@ class CancelAsked(_Event, frozen=True, tag="cancel_asked"):
 
 class TitleGiven(_Event, frozen=True, tag="title_given"):
     title: str
+
+
+class SharingChanged(_Event, frozen=True, tag="sharing_changed"):
+    """Whether everybody in the project may read the conversation."""
+
+    shared: bool
+
+
+class ArchivingChanged(_Event, frozen=True, tag="archiving_changed"):
+    """Whether lists leave the conversation out unless asked for it."""
+
+    archived: bool
 
 
 class RunCompleted(_Event, frozen=True, tag="run_completed"):
@@ -188,10 +228,14 @@ Event = (
     | ApprovalRequested
     | ApprovalDecided
     | ClientToolRequested
+    | ClientToolClaimed
+    | ClientToolAnswered
     | HandedOver
     | AttemptReset
     | CancelAsked
     | TitleGiven
+    | SharingChanged
+    | ArchivingChanged
     | RunCompleted
     | RunFailed
     | RunCancelled
@@ -201,8 +245,12 @@ Event = (
 
 DELTAS = (TextAdded, ThinkingAdded)
 """Kinds whose content stands again, whole, in the ReplyFinished that follows."""
-ASKS = (CancelAsked,)
+Ask = CancelAsked | ApprovalDecided | ClientToolClaimed | ClientToolAnswered
+ASKS = (CancelAsked, ApprovalDecided, ClientToolClaimed, ClientToolAnswered)
 """Kinds written by others than the run's owner (`Log.ask`)."""
+Note = TitleGiven | SharingChanged | ArchivingChanged
+NOTES = (TitleGiven, SharingChanged, ArchivingChanged)
+"""Kinds of the conversation itself that people write at any time (`Log.note`)."""
 
 
 class Entry(Struct, frozen=True, gc=False):

@@ -9,8 +9,12 @@ from dragoman.core.names import CallId
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-class Text(Struct, frozen=True, tag="text", tag_field="part", gc=False):
+class Text(Struct, frozen=True, tag="text", tag_field="part", omit_defaults=True, gc=False):
+    """`hidden` text goes to the model and is never shown, neither in a title nor in a view of the conversation: what a
+    client adds to a prompt by itself, such as the time and what is on the screen."""
+
     text: str
+    hidden: bool = False
 
 
 class Thinking(Struct, frozen=True, tag="thinking", tag_field="part", gc=False):
@@ -53,7 +57,12 @@ class Message(Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> str:
-        """All text parts joined; images, thinking and calls left out."""
+        """What is shown: all text parts joined; hidden text, images, thinking and calls left out."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text) and not part.hidden)
+
+    @property
+    def full_text(self) -> str:
+        """What a model reads: hidden text too."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
     @property

@@ -31,6 +31,12 @@ class Scope(StrEnum):
     CONVERSATIONS_WRITE = "conversations:write"
     RUNS_CANCEL = "runs:cancel"
     TOOLS_USE = "tools:use"
+    TOOLS_APPROVE = "tools:approve"
+    TUNNEL_CONNECT = "tunnel:connect"
+    RESOURCES_WRITE = "resources:write"
+    """Change what belongs to the whole project: its rules, skills, connectors."""
+    PLUGINS_APP_ACCESS = "plugins.app:access"
+    GRAFANA_CHATS_ACCESS = "grafana-assistant-app.chats:access"
     METRICS_READ = "metrics:read"
     CREDENTIALS_READ = "credentials:read"
     CREDENTIALS_WRITE = "credentials:write"
@@ -45,6 +51,13 @@ class Principal(Struct, frozen=True):
     scopes: frozenset[Scope]
     rpm: int | None = None
     """Requests per minute of this credential; None = the configured default, 0 = unlimited."""
+    subject: str = ""
+    """Who that is, where one person or service has several credentials, or one that changes; "" = the credential."""
+
+    @property
+    def owner(self) -> str:
+        """Whom conversations and whatever else belong to that this principal makes."""
+        return self.subject or self.credential_id
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes

@@ -1,8 +1,12 @@
 """What a caller may ask, in our words, and what it gets back. Dialects translate into these; the desk answers them.
 
 Each operation names its result by its type parameter: `ListTools` is an `Operation[ToolList]`.
+
+`private` on an operation means: conversations belong to who began them. To anybody else they are not there, but that
+shared ones may be read; a principal with the scope admin reads and changes all. Wires without users leave it off.
 """
 
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
@@ -47,6 +51,8 @@ class Started(Struct, frozen=True, gc=False):
     ephemeral: bool = False
     replayed: bool = False
     """The turn is an earlier one: this request was a repeat of that one's."""
+    head: int = 0
+    """Of a conversation that is followed: `Listening.head`."""
 
 
 class StartTurn(Operation[Started], frozen=True):
@@ -54,7 +60,9 @@ class StartTurn(Operation[Started], frozen=True):
 
     `conversation` is made if it does not exist, unless `must_exist`. `deltas` = the caller reads text as it grows.
     `ephemeral` = nothing of it may reach a disk (design decision 8). `message_id` is the caller's own name for this
-    very message, if its wire has one: a second turn of that name is the first.
+    very message, if its wire has one: a second turn of that name is the first. `title` is given to a conversation that
+    is made. `private`: see above. `managed` = what the principal has set up here goes with the turn: rules, slash
+    commands, the tools of a connected tunnel. `agent_or_default` = an `agent` that is not known here means the default.
     """
 
     conversation: ConversationId
@@ -68,6 +76,10 @@ class StartTurn(Operation[Started], frozen=True):
     must_exist: bool = False
     origin: str = ""
     message_id: str = ""
+    title: str = ""
+    private: bool = False
+    managed: bool = False
+    agent_or_default: bool = False
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -91,6 +103,7 @@ class CancelRun(Operation["RunView"], frozen=True):
     """
 
     run: RunId
+    private: bool = False
 
 
 class Following(Struct, frozen=True, gc=False):
@@ -105,6 +118,30 @@ class FollowRun(Operation[Following], frozen=True):
 
     run: RunId
     after: int = 0
+    private: bool = False
+
+
+class Listening(Struct, frozen=True, gc=False):
+    """A conversation to be read from behind `after`, a seq of its tape."""
+
+    conversation: ConversationId
+    tape: Tape
+    after: int
+    head: int = 0
+    """seq of the tape's last entry when this was answered: what stands up to there is no news."""
+
+
+class FollowConversation(Operation[Listening], frozen=True):
+    """Read everything that is said in a conversation, as it comes, whatever run it belongs to.
+
+    `after` is a cursor. The entries begin at or before it, so far back that what is being said at the cursor can be
+    told from its beginning; an encoder leaves out what its reader has. The stream ends when the end of a turn was read
+    and no other is at work or waits; a reader that has read that end already waits for the next turn.
+    """
+
+    conversation: ConversationId
+    after: int = 0
+    private: bool = False
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -120,6 +157,10 @@ class TurnView(Struct, frozen=True, gc=False):
     answered: tuple[Message, ...]
     end: Event | None
     """One of RunEnd; None while it runs; MessagesImported for what was said elsewhere."""
+    said_at: tuple[float, ...] = ()
+    """Of each of `answered`: when that reply was begun, or that result came. () = not told."""
+    took_ms: tuple[int, ...] = ()
+    """Of each of `answered`: how long the call took; 0 for replies. () = not told."""
 
 
 class ConversationInfo(Struct, frozen=True, gc=False):
@@ -139,6 +180,11 @@ class ConversationInfo(Struct, frozen=True, gc=False):
     head: int
     """seq of the tape's last entry."""
     live_run: RunId | None = None
+    owner: str = ""
+    """`Principal.owner` of who made it; "" = not known (made before owners were kept)."""
+    shared: bool = False
+    """Everybody in the project may read it."""
+    archived: bool = False
 
 
 class ConversationView(Struct, frozen=True):
@@ -147,10 +193,12 @@ class ConversationView(Struct, frozen=True):
 
 
 class ReadConversation(Operation[ConversationView], frozen=True):
-    """`turns=False` leaves the turns out and costs one row."""
+    """`turns=False` leaves the turns out and costs one row. `shared_only`: one that is not shared is not found."""
 
     conversation: ConversationId
     turns: bool = True
+    private: bool = False
+    shared_only: bool = False
 
 
 class ConversationPage(Struct, frozen=True):
@@ -167,6 +215,42 @@ class ListConversations(Operation[ConversationPage], frozen=True):
     limit: int = 0
 
 
+class Archived(StrEnum):
+    """What a list does with archived conversations."""
+
+    WITHOUT = "without"
+    WITH = "with"
+    ONLY = "only"
+
+
+class ConversationShelf(Struct, frozen=True):
+    """Some of the conversations, and how many there are in all."""
+
+    items: tuple[ConversationInfo, ...]
+    total: int
+
+
+class BrowseConversations(Operation[ConversationShelf], frozen=True):
+    """Those that changed last come first. `origins` () = of any. `private`: only the principal's own (for an admin:
+    all)."""
+
+    origins: tuple[str, ...] = ()
+    archived: Archived = Archived.WITHOUT
+    limit: int = 50
+    offset: int = 0
+    private: bool = False
+
+
+class UpdateConversation(Operation[ConversationInfo], frozen=True):
+    """Change what is said about a conversation; None leaves it as it is. Only the owner may (or an admin)."""
+
+    conversation: ConversationId
+    title: str | None = None
+    shared: bool | None = None
+    archived: bool | None = None
+    private: bool = False
+
+
 class Deleted(Struct, frozen=True):
     conversation: ConversationId
 
@@ -175,6 +259,7 @@ class DeleteConversation(Operation[Deleted], frozen=True):
     """Gone with its tape and runs; a run still live on it is stopped and cannot bring it back."""
 
     conversation: ConversationId
+    private: bool = False
 
 
 class RunView(Struct, frozen=True, gc=False):
@@ -201,6 +286,7 @@ class Timeline(Struct, frozen=True):
 
 class ReadRun(Operation[Timeline], frozen=True):
     run: RunId
+    private: bool = False
 
 
 # -- tools and status ----------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ Feed it entries in tape order, all at once or one by one: the result is the same
 from collections.abc import Iterable
 from typing import assert_never
 
+from msgspec import Struct
+
 from dragoman.core import events as ev
 from dragoman.core.events import Entry
 from dragoman.core.messages import Message, Part, Text, Thinking, ToolResult
@@ -14,24 +16,44 @@ from dragoman.core.names import RunId
 from dragoman.core.operations import TurnView
 
 
+class _Said(Struct, frozen=True, gc=False):
+    """An answered message, and the seq it came from."""
+
+    seq: int
+    message: Message
+    at: float
+    took_ms: int = 0
+
+
 class _Turn:
-    """A turn while it is being folded. `marks` remembers each answered message with the seq it came from."""
+    """A turn while it is being folded."""
 
     def __init__(self, run: RunId, entry: Entry, asked: tuple[Message, ...]) -> None:
         self.run = run
         self.seq = entry.seq
         self.at = entry.at
         self.asked = asked
-        self.answered: list[tuple[int, Message]] = []
+        self.answered: list[_Said] = []
         self.end: ev.Event | None = None
         self.agent = ""
+        self.reply_at = entry.at
         self.partial = ""
 
     def view(self, *, with_partial: bool) -> TurnView:
-        answered = tuple(message for _, message in self.answered)
+        answered = list(self.answered)
         if with_partial and self.partial:
-            answered += (Message("assistant", (Text(self.partial),), name=self.agent),)
-        return TurnView(self.run, self.seq, self.at, self.asked, answered, self.end)
+            half = Message("assistant", (Text(self.partial),), name=self.agent)
+            answered.append(_Said(0, half, self.reply_at))
+        return TurnView(
+            self.run,
+            self.seq,
+            self.at,
+            self.asked,
+            tuple(each.message for each in answered),
+            self.end,
+            tuple(each.at for each in answered),
+            tuple(each.took_ms for each in answered),
+        )
 
 
 class Transcript:
@@ -67,22 +89,23 @@ class Transcript:
                 pass
         turn = self._turns.get(entry.run)
         if turn is not None:  # absent when reading began after the turn was received
-            _fold_into(turn, entry.seq, event)
+            _fold_into(turn, entry, event)
 
 
-def _fold_into(turn: _Turn, seq: int, event: ev.Event) -> None:
+def _fold_into(turn: _Turn, entry: Entry, event: ev.Event) -> None:
     match event:
         case ev.ReplyStarted(agent=agent):
-            turn.agent, turn.partial = agent, ""
+            turn.agent, turn.partial, turn.reply_at = agent, "", entry.at
         case ev.TextAdded(text=text):
             turn.partial += text
         case ev.ReplyFinished():
-            turn.answered.append((seq, _reply(event, turn.agent)))
+            turn.answered.append(_Said(entry.seq, _reply(event, turn.agent), turn.reply_at))
             turn.partial = ""
-        case ev.ToolReturned(call_id=call_id, content=content, is_error=is_error):
-            turn.answered.append((seq, Message("tool", (ToolResult(call_id, content, is_error),))))
+        case ev.ToolReturned(call_id=call_id, content=content, is_error=is_error, duration_ms=took_ms):
+            result = Message("tool", (ToolResult(call_id, content, is_error),))
+            turn.answered.append(_Said(entry.seq, result, entry.at, took_ms))
         case ev.AttemptReset(from_seq=from_seq):
-            turn.answered = [(at, message) for at, message in turn.answered if at < from_seq]
+            turn.answered = [each for each in turn.answered if each.seq < from_seq]
             turn.partial = ""
         case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunNeedsClient():
             turn.end = event
@@ -99,6 +122,10 @@ def _fold_into(turn: _Turn, seq: int, event: ev.Event) -> None:
             | ev.TurnReceived()
             | ev.TitleGiven()
             | ev.CancelAsked()
+            | ev.ClientToolClaimed()
+            | ev.ClientToolAnswered()
+            | ev.SharingChanged()
+            | ev.ArchivingChanged()
             | ev.Unread()
         ):
             pass

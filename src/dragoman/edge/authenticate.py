@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from dragoman.access.credentials import Authenticator
 from dragoman.access.rate_limit import Limit, Limiter, Verdict, limit_of
-from dragoman.core.errors import LimitReached, NotAllowed
+from dragoman.core.errors import LimitReached, NotAllowed, NotAuthenticated
 from dragoman.core.names import Clock, Principal
 from dragoman.edge.limits import Network, caller_address
 from dragoman.wire.dialect import Dialect, Route
@@ -30,6 +30,13 @@ class Limits(Struct, frozen=True):
     per_project_rpm: int
     body_bytes_max: int
     readers_per_conversation: int
+
+
+class Ticket(Struct, frozen=True):
+    """What a caller sent in place of a credential: good for following one conversation (`Route.ticket`)."""
+
+    text: str
+    conversation: str
 
 
 class Passed:
@@ -83,15 +90,34 @@ class Door:
         self._judge(verdict, limit, passed, name="per_ip_rpm")
 
     async def admit_principal(
-        self, dialect: Dialect, route: Route[Any], headers: Mapping[str, str], passed: Passed
+        self,
+        dialect: Dialect,
+        route: Route[Any],
+        headers: Mapping[str, str],
+        passed: Passed,
+        ticket: Ticket | None = None,
     ) -> Principal:
-        """Raises NotAuthenticated, NotAllowed."""
-        text = dialect.credential(headers)
-        principal = self._authenticator.proven(text) or await self._authenticator.prove(text)
+        """Who asks: by the credential in the headers, or, where there is none, by the ticket. Raises NotAuthenticated,
+        NotAllowed."""
+        principal = await self._who(dialect, headers, ticket)
         passed.principal = principal
-        if route.scope is not None and not principal.may(route.scope):
-            raise NotAllowed(f"This credential lacks the scope {route.scope}.")
+        self.check_scopes(route, principal)
         return principal
+
+    async def _who(self, dialect: Dialect, headers: Mapping[str, str], ticket: Ticket | None) -> Principal:
+        try:
+            text = dialect.credential(headers)
+        except NotAuthenticated:
+            if ticket is None:
+                raise
+            return await self._authenticator.prove_ticket(ticket.text, conversation=ticket.conversation)
+        return self._authenticator.proven(text) or await self._authenticator.prove(text)
+
+    def check_scopes(self, route: Route[Any], principal: Principal) -> None:
+        """Raises NotAllowed unless the principal has all that the route demands."""
+        for scope in route.scopes:
+            if not principal.may(scope):
+                raise NotAllowed(f"This credential lacks the scope {scope}.")
 
     def count_principal(self, principal: Principal, passed: Passed) -> None:
         """Raises LimitReached."""

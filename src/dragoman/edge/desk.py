@@ -18,7 +18,7 @@ from dragoman.edge.idempotency import NO_MARK
 from dragoman.runtime.conversations import Conversations
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.ports import CallContext, Tools
-from dragoman.runtime.readers import Reader
+from dragoman.runtime.readers import Reader, TapeReader
 from dragoman.runtime.runs import Runs
 
 R = TypeVar("R")
@@ -38,8 +38,19 @@ class Facts(Struct, frozen=True):
     """Code points of one message; config `[limits] message_chars`. A wire's own limit may be lower."""
 
 
+Handler = Callable[[Principal, Any], Awaitable[object]]
+"""Carries out one kind of operation for a principal."""
+OpenHandler = Callable[[Any], Awaitable[object]]
+"""…for anybody."""
+Prepare = Callable[[Principal, ops.StartTurn], Awaitable[ops.StartTurn]]
+"""What goes with a `managed` turn is put into it."""
+
+
 class Desk:
-    """One per process. `runs` keep what they do; `ephemeral` ones leave nothing behind (design decision 8)."""
+    """One per process. `runs` keep what they do; `ephemeral` ones leave nothing behind (design decision 8).
+
+    `handlers` answer the operations of parts that the desk need not know; `open_handlers` those of open routes.
+    """
 
     def __init__(
         self,
@@ -53,6 +64,9 @@ class Desk:
         facts: Facts,
         clock: Clock,
         new_call: Callable[[], CallId],
+        prepare: Prepare | None = None,
+        handlers: Mapping[type[Operation[Any]], Handler] | None = None,
+        open_handlers: Mapping[type[Operation[Any]], OpenHandler] | None = None,
     ) -> None:
         self._runs = runs
         self._ephemeral = ephemeral
@@ -63,6 +77,23 @@ class Desk:
         self._facts = facts
         self._clock = clock
         self._new_call = new_call
+        self._prepare = prepare
+        self._handlers: dict[type[Operation[Any]], Handler] = {
+            ops.FollowRun: self._follow,
+            ops.CancelRun: self._cancel,
+            ops.ReadRun: self._read_run,
+            ops.ListTools: self._list_tools,
+            ops.CallTool: self._call_tool,
+            ops.ReadStatus: self._status,
+            ops.FollowConversation: conversations.follow,
+            ops.ReadConversation: conversations.read,
+            ops.ListConversations: self._list_conversations,
+            ops.BrowseConversations: conversations.browse,
+            ops.UpdateConversation: conversations.update,
+            ops.DeleteConversation: conversations.delete,
+            **(handlers or {}),
+        }
+        self._open_handlers = open_handlers or {}
 
     @property
     def live_runs(self) -> int:
@@ -73,38 +104,32 @@ class Desk:
 
         Raises errors of the tree.
         """
-        # One dispatch for all: each case returns the result its operation names, which a type checker cannot follow.
+        # One table for all: each handler returns the result its operation names, which a type checker cannot follow.
         return cast("R", await self._answer(principal, operation, mark))
 
+    async def answer_anybody(self, operation: Operation[R]) -> R:
+        """Carry out an operation of an open route: nobody has said who asks. Raises errors of the tree."""
+        handler = self._open_handlers.get(type(operation))
+        if handler is None:
+            raise RuntimeError(f"no desk answers {type(operation).__name__} for anybody")
+        return cast("R", await handler(operation))
+
     async def _answer(self, principal: Principal, operation: Operation[Any], mark: Mark) -> object:
-        project = principal.project
-        match operation:
-            case ops.StartTurn():
-                return await self._start(principal, operation, mark)
-            case ops.FollowRun():
-                return await self._follow(principal, operation)
-            case ops.ReadConversation():
-                return await self._conversations.read(project, operation)
-            case ops.ListConversations():
-                return await self._conversations.page(project, operation)
-            case ops.DeleteConversation():
-                return await self._conversations.delete(principal, operation)
-            case ops.CancelRun():
-                return await self._of_either(lambda runs: runs.cancel(principal, operation))
-            case ops.ReadRun(run=run):
-                return await self._of_either(lambda runs: runs.timeline(project, run))
-            case ops.ListTools(agent=agent):
-                return ops.ToolList(self._tools.specs(self._agent(agent).tools))
-            case ops.CallTool():
-                return await self._call_tool(principal, operation)
-            case ops.ReadStatus(counted=counted):
-                return await self._status(principal, counted=counted)
-            case _:
-                raise RuntimeError(f"no desk answers {type(operation).__name__}")
+        if isinstance(operation, ops.StartTurn):
+            return await self._start(principal, operation, mark)
+        handler = self._handlers.get(type(operation))
+        if handler is None:
+            raise RuntimeError(f"no desk answers {type(operation).__name__}")
+        return await handler(principal, operation)
 
     def reader(self, started: ops.Started, *, after: int | None = None) -> Reader:
         """A reader of the run's entries beyond `after`; None = all but its TurnReceived."""
         return self._runs_of(started).reader(started, after=after)
+
+    def tape_reader(self, principal: Principal, listening: ops.Listening, *, private: bool = False) -> TapeReader:
+        """A reader of all that is said in a conversation; of a private one for as long as it is there for the
+        principal."""
+        return self._conversations.reader(principal, listening, private=private)
 
     async def outcome(self, started: ops.Started) -> ops.Outcome:
         return await self._runs_of(started).outcome(started)
@@ -128,8 +153,12 @@ class Desk:
         return self._ephemeral if started.ephemeral else self._runs
 
     async def _start(self, principal: Principal, turn: ops.StartTurn, mark: Mark) -> ops.Started:
+        if turn.agent_or_default and turn.agent not in self._agents:
+            turn = replace(turn, agent="")
         self._agent(turn.agent)
         self._check_messages(turn)
+        if turn.managed and self._prepare is not None:
+            turn = await self._prepare(principal, turn)
         runs = self._ephemeral if turn.ephemeral else self._runs
         started = await runs.start(principal, turn, mark)
         if not started.replayed:
@@ -145,6 +174,8 @@ class Desk:
 
     async def _follow(self, principal: Principal, operation: ops.FollowRun) -> ops.Following:
         """Raises RunExpired when what is asked for is kept no longer."""
+        if operation.private:
+            await self._of_either(lambda runs: runs.check_private(principal, operation.run, write=False))
         try:
             return await self._runs.follow(principal.project, operation)
         except Expired as error:
@@ -153,6 +184,16 @@ class Desk:
         except NotFound:
             following = await self._ephemeral.follow(principal.project, operation)
             return ops.Following(replace(following.started, ephemeral=True), following.after)
+
+    async def _cancel(self, principal: Principal, operation: ops.CancelRun) -> ops.RunView:
+        if operation.private:
+            await self._of_either(lambda runs: runs.check_private(principal, operation.run, write=True))
+        return await self._of_either(lambda runs: runs.cancel(principal, operation))
+
+    async def _read_run(self, principal: Principal, operation: ops.ReadRun) -> ops.Timeline:
+        if operation.private:
+            await self._of_either(lambda runs: runs.check_private(principal, operation.run, write=False))
+        return await self._of_either(lambda runs: runs.timeline(principal.project, operation.run))
 
     async def _of_either(self, ask: Callable[[Runs], Awaitable[R]]) -> R:
         """A run's id does not tell who drives it: those that are kept are asked first, then those that are not."""
@@ -171,8 +212,14 @@ class Desk:
     def _check_messages(self, turn: ops.StartTurn) -> None:
         chars_max = self._facts.message_chars_max
         for message in turn.messages:
-            if (chars := len(message.text)) > chars_max:
+            if (chars := len(message.full_text)) > chars_max:
                 raise BadRequest(f"A message may have at most {chars_max} characters; this one has {chars}.")
+
+    async def _list_conversations(self, principal: Principal, operation: ops.ListConversations) -> ops.ConversationPage:
+        return await self._conversations.page(principal.project, operation)
+
+    async def _list_tools(self, principal: Principal, operation: ops.ListTools) -> ops.ToolList:
+        return ops.ToolList(self._tools.specs(self._agent(operation.agent).tools))
 
     async def _call_tool(self, principal: Principal, operation: ops.CallTool) -> ops.ToolOutput:
         if self._tools.spec(operation.name) is None:
@@ -182,7 +229,7 @@ class Desk:
         self._counters.tool_calls += 1
         return ops.ToolOutput(operation.name, outcome.content, outcome.is_error, outcome.code)
 
-    async def _status(self, principal: Principal, *, counted: bool) -> ops.Status:
+    async def _status(self, principal: Principal, operation: ops.ReadStatus) -> ops.Status:
         facts = self._facts
         agent = self._agent("")
         return ops.Status(
@@ -193,7 +240,7 @@ class Desk:
             agents=tuple(self._agents),
             tools=tuple(tool.name for tool in self._tools.specs(agent.tools)),
             workspace=str(facts.workspace),
-            conversations=await self._conversations.count(principal.project) if counted else 0,
+            conversations=await self._conversations.count(principal.project) if operation.counted else 0,
             live_runs=self.live_runs,
             steps_max=facts.steps_max,
             counters=self._counters.all(),

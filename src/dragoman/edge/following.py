@@ -69,6 +69,9 @@ class EntryStream:
         self._closed = is_end(entry.event)
         return b"id: %d\ndata: %b\n\n" % (entry.seq, entry_json(entry, with_run=True))
 
+    def held(self) -> bytes:
+        return b""
+
     def failed(self, error: DragomanError) -> bytes:
         self._closed = True
         return sse.retry(RETRY_MS)

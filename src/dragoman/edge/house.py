@@ -107,7 +107,7 @@ HOUSE = Dialect(
             "/api/runs/{run}",
             lambda request: ReadRun(_run_id(request)),
             answer=_timeline,
-            scope=Scope.CHAT_READ,
+            scopes=(Scope.CHAT_READ,),
             summary="A run's timeline: every event of it, in order",
         ),
         Route(
@@ -115,7 +115,7 @@ HOUSE = Dialect(
             "/api/runs/{run}/events",
             follow,
             stream=ENTRIES,
-            scope=Scope.CHAT_READ,
+            scopes=(Scope.CHAT_READ,),
             summary="A run's events as they come, from behind Last-Event-ID, ?from= or ?starting_after=",
         ),
         Route(
@@ -123,7 +123,7 @@ HOUSE = Dialect(
             "/api/runs/{run}/cancel",
             lambda request: CancelRun(_run_id(request)),
             answer=_cancelled,
-            scope=Scope.RUNS_CANCEL,
+            scopes=(Scope.RUNS_CANCEL,),
             summary="Stop a run; asking twice is harmless, and `cancelling` says that its end is still to come",
         ),
         Route(
@@ -131,7 +131,7 @@ HOUSE = Dialect(
             "/api/status",
             lambda request: ReadStatus(),
             answer=_status,
-            scope=Scope.CHAT_READ,
+            scopes=(Scope.CHAT_READ,),
             summary="What this process is and has done since it started",
         ),
     ),
@@ -139,7 +139,7 @@ HOUSE = Dialect(
     fail=_fail,
 )
 
-_METRICS_ROUTE = Route("GET", "/metrics", lambda request: ReadStatus(), answer=_status, scope=Scope.METRICS_READ)
+_METRICS_ROUTE = Route("GET", "/metrics", lambda request: ReadStatus(), answer=_status, scopes=(Scope.METRICS_READ,))
 
 
 class OpenEndpoints:

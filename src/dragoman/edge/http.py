@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from dragoman.edge.asgi import SECURITY_HEADERS
+from dragoman.edge.exchange import SECURITY_HEADERS
 
 URL_BYTES_MAX = 16 * 1024
 HEAD_BYTES_MAX = 64 * 1024

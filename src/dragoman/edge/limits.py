@@ -26,13 +26,13 @@ def caller_address(peer: str, headers: Mapping[str, str], trusted: Sequence[Netw
     to the left of it was written by the caller and counts for nothing. An IPv6 address stands for its /64.
     """
     address = peer
-    if trusted and _trusts(peer, trusted):
+    if trusted and trusts(peer, trusted):
         for hop in reversed(headers.get("x-forwarded-for", "").split(",")):
             hop = hop.strip()
             if _parse(hop) is None:
                 break
             address = hop
-            if not _trusts(hop, trusted):
+            if not trusts(hop, trusted):
                 break
     if ":" not in address:
         return address
@@ -51,7 +51,8 @@ def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _trusts(address: str, trusted: Sequence[Network]) -> bool:
+def trusts(address: str, trusted: Sequence[Network]) -> bool:
+    """Whether the address is one of a trusted proxy."""
     parsed = _parse(address)
     return parsed is not None and any(parsed in network for network in trusted)
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from html import escape
+from typing import Any
 
 from starlette.types import Scope
 
-from dragoman.wire.dialect import Dialect, Reply, json_reply
+from dragoman.wire.dialect import Dialect, Reply, Route, json_reply
 from dragoman.wire.openapi import openapi
 
 STYLE = (
@@ -37,18 +38,28 @@ def _always(reply: Reply) -> Callable[[Scope], Awaitable[Reply]]:
 def _page(dialects: Sequence[Dialect], version: str) -> str:
     parts = [
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Dragoman</title>',
-        '<link rel="stylesheet" href="/docs/style.css">',
+        '<link rel="stylesheet" href="docs/style.css">',
         f"<h1>Dragoman {escape(version)}</h1><p>One assistant server, many dialects. Every path below asks for a ",
         "credential unless it says open; <code>dragoman credentials create NAME</code> makes one.</p>",
     ]
     for dialect in dialects:
         document = f"/openapi/{dialect.name}.json"
-        parts.append(f'<h2>{escape(dialect.title)}</h2><p><a href="{document}">{document}</a></p><table>')
+        # Links without a slash: they also hold where a path stands before ours ([server] base_path, or a proxy).
+        parts.append(f'<h2>{escape(dialect.title)}</h2><p><a href="{document[1:]}">{document}</a></p><table>')
         for route in dialect.routes:
-            needs = "open" if route.open else (route.scope or "any credential")
             parts.append(
                 f"<tr><td><code>{route.method}</code><td><code>{escape(route.path)}</code>"
-                f"<td>{escape(route.summary)}<td>{escape(needs)}"
+                f"<td>{escape(route.summary)}<td>{escape(_needs(route))}"
             )
+            for name, branch in route.forks.items():
+                more = " and ".join(branch.scopes)
+                parts.append(f"<tr><td><td>… <code>{escape(name)}</code><td>{escape(branch.summary)}<td>{escape(more)}")
         parts.append("</table>")
     return "".join(parts)
+
+
+def _needs(route: Route[Any]) -> str:
+    if route.open:
+        return "open"
+    needs = " and ".join(route.scopes) or "any credential"
+    return f"{needs}; or a ticket in ?{route.ticket}=" if route.ticket else needs

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from typing import Never
+from collections.abc import Sequence
+from typing import Never, Protocol
 
 from starlette.types import Receive, Send
 
@@ -10,13 +11,23 @@ from dragoman.core.errors import DragomanError, Unavailable
 from dragoman.core.events import Entry
 from dragoman.edge.silence import Wheel
 from dragoman.runtime.fuses import torn
-from dragoman.runtime.runs import Reader
 from dragoman.wire.dialect import Encoder
 
 logger = logging.getLogger("dragoman.edge")
 
 FRAMES_BYTES = 32 * 1024
 """Frames made and sent at once. A reader that takes nothing holds twice that: what is sent, and what is next."""
+
+
+class Source(Protocol):
+    """Where a stream's entries come from: a reader of a run, or of a tape."""
+
+    @property
+    def cursor(self) -> int: ...
+
+    async def batch(self) -> Sequence[Entry]:
+        """The next entries, as soon as there are any; empty if there will be none. Raises errors of the tree."""
+        ...
 
 
 class _Gone(Exception):
@@ -28,7 +39,7 @@ class FrameStream:
 
     __slots__ = ("_encoder", "_reader", "_send", "_wheel", "sent_at", "slot")
 
-    def __init__(self, encoder: Encoder, reader: Reader, wheel: Wheel, send: Send) -> None:
+    def __init__(self, encoder: Encoder, reader: Source, wheel: Wheel, send: Send) -> None:
         self._encoder = encoder
         self._reader = reader
         self._wheel = wheel
@@ -37,7 +48,7 @@ class FrameStream:
         self.slot = 0
 
     async def run(self, opening: bytes, receive: Receive) -> None:
-        """Send `opening` and all frames until the run's end, and close the body. The headers were sent before.
+        """Send `opening` and all frames until the end, and close the body. The headers were sent before.
 
         Returns early, without a word, when the reader is gone: that changes nothing for the run.
         """
@@ -62,7 +73,10 @@ class FrameStream:
                 if not left:
                     break
                 while left:
-                    if body := self._frames(left):
+                    body = self._frames(left)
+                    if not left and not encoder.closed:
+                        body += encoder.held()
+                    if body:
                         await self._put(body, more=not encoder.closed)
         except DragomanError as error:
             # Of a server that stops all readers are sent away at once: that is no news of each of them.

@@ -100,12 +100,12 @@ def _write_parts(message: Message, written: list[dict[str, object]]) -> None:
         if isinstance(part, ToolResult):
             written.append({"role": "tool", "tool_call_id": part.call_id, "content": part.content})
     if calls:
-        written.append({"role": "assistant", "content": message.text or None, "tool_calls": calls})
+        written.append({"role": "assistant", "content": message.full_text or None, "tool_calls": calls})
     elif any(isinstance(part, Image) for part in message.parts):
         shown = [_shown(part) for part in message.parts if isinstance(part, Text | Image)]
         written.append({"role": message.role, "content": shown})
-    elif message.role in ("system", "user") or message.text:
-        written.append({"role": message.role, "content": message.text})
+    elif message.role in ("system", "user") or message.full_text:
+        written.append({"role": message.role, "content": message.full_text})
 
 
 def _call(call: ToolCall) -> dict[str, object]:

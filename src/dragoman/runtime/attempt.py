@@ -6,16 +6,18 @@ says what it builds on, so that it can be repeated after an answer was lost (`Lo
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from dragoman.core import events as ev
 from dragoman.core.agents import AgentSpec, ToolSpec
 from dragoman.core.errors import Unavailable
+from dragoman.core.events import Entry
 from dragoman.core.names import Clock
 from dragoman.core.operations import TurnView
 from dragoman.runtime import machine
 from dragoman.runtime.ports import Claim, Log
+from dragoman.runtime.waiting import ALL_BY_ITSELF
 
 logger = logging.getLogger("dragoman.runtime")
 
@@ -52,10 +54,13 @@ class Attempt:
         self.received = ev.TurnReceived(())
         self.agent = AgentSpec("", "")
         self.tools: tuple[ToolSpec, ...] = ()
+        self.policy = ALL_BY_ITSELF
         self.seq = 0
         """Place of the TurnReceived."""
         self.last = claim.seq
         """The last entry that this claim has written, as far as we heard."""
+        self.heard = claim.seq
+        """What others asked of the run up to here is in its state."""
         self.past: tuple[TurnView, ...] = ()
         self.past_weights: tuple[int, ...] = ()
         self.model_name = ""
@@ -68,6 +73,19 @@ class Attempt:
     def note(self, event: ev.Event) -> None:
         self.state.add(event, at=self._clock.now())
         self.pending.append(event)
+
+    def hear(self, entries: Sequence[Entry]) -> None:
+        """Fold what others asked of the run, each entry once."""
+        for entry in entries:
+            if entry.seq > self.heard and isinstance(entry.event, ev.ASKS):
+                self.state.add(entry.event, at=entry.at, seq=entry.seq)
+                self.heard = entry.seq
+
+    async def look(self) -> None:
+        """Read the tape itself for what others asked: whatever was committed by now is found."""
+        now = self._clock.now()
+        self.hear(await self.insist(lambda: self._log.read_run(self.claim)))
+        self.state.waits.looked_at = now
 
     async def commit(self) -> None:
         """Put what is pending on the tape. Calls at the same time follow each other, and the later ones find what they

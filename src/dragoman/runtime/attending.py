@@ -62,4 +62,4 @@ class Attending:
     async def hear(self) -> None:
         claims = self._runs.claims()
         if claims and (asked := await self._log.asked(claims)):
-            self._runs.cut(asked)
+            await self._runs.hear(asked)

@@ -9,7 +9,8 @@ from dragoman.core.messages import Usage
 class Budget(Struct, frozen=True):
     """What one run may spend; 0 = unlimited. Config: `[limits] run = {steps, wall, llm_tokens, same_call}`.
 
-    Wall time counts from the first claim; `machine.PAUSES_FORGIVEN` says when it stands still.
+    Wall time counts from the first claim. It stands still while the run only waits for somebody outside, and between
+    attempts (`machine.PAUSES_FORGIVEN`).
     """
 
     steps: int = 25

@@ -1,25 +1,41 @@
-"""Conversations: read, list, delete, take in from elsewhere. Everything inside one project."""
+"""Conversations: read, follow, list, change, delete, take in from elsewhere. Everything inside one project."""
 
 from collections.abc import Callable
 
-from dragoman.core.errors import NotFound
-from dragoman.core.events import ConversationCreated, MessagesImported
+from dragoman.core.errors import BadRequest
+from dragoman.core.events import (
+    ArchivingChanged,
+    ConversationCreated,
+    MessagesImported,
+    Note,
+    SharingChanged,
+    TitleGiven,
+)
 from dragoman.core.names import ConversationId, Principal, ProjectId, RunId
 from dragoman.core.operations import (
+    BrowseConversations,
     ConversationInfo,
     ConversationPage,
+    ConversationShelf,
     ConversationView,
     DeleteConversation,
     Deleted,
+    FollowConversation,
     ListConversations,
+    Listening,
     ReadConversation,
+    UpdateConversation,
 )
 from dragoman.core.transcript import Transcript
+from dragoman.runtime.keeping import no_conversation
 from dragoman.runtime.ports import Store
+from dragoman.runtime.readers import TapeReader, resume_tape
 from dragoman.runtime.runs import Changed, Runs
+from dragoman.runtime.visibility import only_owner, readable, writable
 
 READ_ENTRIES = 1000
 """Entries fetched at once while a whole conversation is read."""
+TITLE_CHARS_MAX = 200
 
 
 class Conversations:
@@ -31,13 +47,22 @@ class Conversations:
         self._runs = runs
         self._new_id = new_id
 
-    async def read(self, project: ProjectId, operation: ReadConversation) -> ConversationView:
+    async def read(self, principal: Principal, operation: ReadConversation) -> ConversationView:
         """Raises NotFound."""
-        info = await self._store.get(project, operation.conversation)
+        info = await self._store.get(principal.project, operation.conversation)
+        info = readable(info, operation.conversation, principal, private=operation.private)
+        if operation.shared_only and not info.shared:
+            raise no_conversation(operation.conversation)
+        return await self._view(info) if operation.turns else ConversationView(info, ())
+
+    async def whole(self, project: ProjectId, conversation: ConversationId) -> ConversationView:
+        """As it stands, whoever owns it: for what the server itself keeps beside the tape. Raises NotFound."""
+        info = await self._store.get(project, conversation)
         if info is None:
-            raise NotFound(f"There is no conversation {operation.conversation}.", what="conversation")
-        if not operation.turns:
-            return ConversationView(info, ())
+            raise no_conversation(conversation)
+        return await self._view(info)
+
+    async def _view(self, info: ConversationInfo) -> ConversationView:
         transcript = Transcript()
         after = 0
         while entries := await self._store.read(info.tape, after=after, limit=READ_ENTRIES):
@@ -46,17 +71,56 @@ class Conversations:
             after = entries[-1].seq
         return ConversationView(info, transcript.turns())
 
+    async def follow(self, principal: Principal, operation: FollowConversation) -> Listening:
+        """Where a reader of all that is said begins. Raises NotFound; BadRequest if its cursor is beyond the tape."""
+        info = await self._store.get(principal.project, operation.conversation)
+        info = readable(info, operation.conversation, principal, private=operation.private)
+        return await resume_tape(self._store, principal.project, info, after=operation.after)
+
+    def reader(self, principal: Principal, listening: Listening, *, private: bool = False) -> TapeReader:
+        """`private`: for as long as the principal may read it."""
+        reader = principal if private else None
+        return TapeReader(self._store, self._runs.line, principal.project, listening, reader=reader)
+
     async def page(self, project: ProjectId, operation: ListConversations) -> ConversationPage:
         return await self._store.page(project, after=operation.after, limit=operation.limit)
+
+    async def browse(self, principal: Principal, operation: BrowseConversations) -> ConversationShelf:
+        """Newest first; of a private list only what is the principal's own, or everything for an admin."""
+        return await self._store.browse(
+            principal.project,
+            owner=(only_owner(principal) or None) if operation.private else None,
+            origins=operation.origins,
+            archived=operation.archived,
+            limit=operation.limit,
+            offset=operation.offset,
+        )
+
+    async def update(self, principal: Principal, operation: UpdateConversation) -> ConversationInfo:
+        """Write down what is to be different; what is so already is not written again. Raises NotFound, BadRequest."""
+        project, conversation = principal.project, operation.conversation
+        info = await self._store.get(project, conversation)
+        info = writable(info, conversation, principal, private=operation.private)
+        notes = _notes(info, operation)
+        if not notes:
+            return info
+        await self._store.note(project, conversation, notes)
+        if self._changed is not None:
+            await self._changed(project, conversation)
+        info = await self._store.get(project, conversation)
+        return writable(info, conversation, principal, private=operation.private)
 
     async def count(self, project: ProjectId) -> int:
         return await self._store.count(project)
 
     async def delete(self, principal: Principal, operation: DeleteConversation) -> Deleted:
         """Raises NotFound. Runs still live on it are stopped; their writes find nothing to write to."""
+        if operation.private:
+            info = await self._store.get(principal.project, operation.conversation)
+            writable(info, operation.conversation, principal, private=True)
         unfinished = await self._store.delete(principal.project, operation.conversation)
         if unfinished is None:
-            raise NotFound(f"There is no conversation {operation.conversation}.", what="conversation")
+            raise no_conversation(operation.conversation)
         for run in unfinished:
             await self._runs.stop(run, cancelled_by=principal.credential_id)
         if self._changed is not None:
@@ -80,3 +144,19 @@ class Conversations:
         if self._changed is not None:
             await self._changed(project, conversation)
         return info
+
+
+def _notes(info: ConversationInfo, wanted: UpdateConversation) -> list[Note]:
+    """What an update changes. Raises BadRequest for a title that is none."""
+    notes: list[Note] = []
+    if wanted.title is not None:
+        title = wanted.title.strip()
+        if not 1 <= len(title) <= TITLE_CHARS_MAX:
+            raise BadRequest(f"A title has 1 to {TITLE_CHARS_MAX} characters; this one has {len(title)}.")
+        if title != info.title:
+            notes.append(TitleGiven(title))
+    if wanted.shared is not None and wanted.shared != info.shared:
+        notes.append(SharingChanged(wanted.shared))
+    if wanted.archived is not None and wanted.archived != info.archived:
+        notes.append(ArchivingChanged(wanted.archived))
+    return notes

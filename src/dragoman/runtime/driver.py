@@ -23,6 +23,7 @@ from dragoman.runtime.attempt import Attempt, Sleep, insist
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.fuses import blow
+from dragoman.runtime.live import Inbox
 from dragoman.runtime.past import Past, newest
 from dragoman.runtime.ports import (
     LEASE_S,
@@ -40,6 +41,7 @@ from dragoman.runtime.ports import (
     ToolOutcome,
     Tools,
 )
+from dragoman.runtime.waiting import policy_of
 
 logger = logging.getLogger("dragoman.runtime")
 
@@ -95,15 +97,19 @@ class Driver:
         self._sleep = sleep
         self._past = Past()
 
-    async def drive(self, claim: Claim, seed: Seed | None = None) -> Claim | None:
-        """Carry a claimed run to its end; the claim of the run that waited behind it, if any.
+    async def drive(self, claim: Claim, seed: Seed | None = None, inbox: Inbox | None = None) -> Claim | None:
+        """Carry a claimed run to its end; the claim of the run that waited behind it, if any. `inbox`: what others ask
+        of it meanwhile.
 
         Raises StaleClaim when the run was taken from us, NewerVersion, and errors of the store; the run then stays
         unfinished and recovery takes it up.
         """
+        inbox = inbox or Inbox()
         attempt = await self._open(claim, seed)
         while True:
-            step = machine.next_step(attempt.state, self._budget, self._rules(attempt), now=self._clock.now())
+            attempt.hear(inbox.take())
+            state, rules, now = attempt.state, self._rules(attempt), self._clock.now()
+            step = machine.next_step(state, self._budget, rules, attempt.policy, now=now)
             match step:
                 case machine.AskModel(number=number):
                     failed = await self._ask(attempt, number)
@@ -114,6 +120,8 @@ class Driver:
                 case machine.SettleCalls(results=results):
                     for result in results:
                         attempt.note(result)
+                case machine.RequestApprovals() | machine.RequestClientTool() | machine.Wait():
+                    await self._turn_to_others(attempt, inbox, step)
                 case machine.ResetReply(from_seq=from_seq):
                     attempt.note(ev.AttemptReset(from_seq))
                 case machine.End(event=event, facts=facts):
@@ -155,8 +163,8 @@ class Driver:
     async def _open(self, claim: Claim, seed: Seed | None) -> Attempt:
         attempt = Attempt(claim, self._log, self._clock, self._sleep)
         seq = 0
+        now = self._clock.now()
         if seed is not None:
-            now = self._clock.now()
             attempt.state.add(seed.received, at=now, seq=seed.seq)
             attempt.state.add(ev.RunClaimed(claim.epoch), at=now)
             seq = seed.seq
@@ -164,6 +172,8 @@ class Driver:
             for entry in await attempt.insist(lambda: self._log.read_run(claim)):
                 attempt.state.add(entry.event, at=entry.at, seq=entry.seq)
                 seq = seq or entry.seq
+                attempt.heard = entry.seq
+            attempt.state.waits.looked_at = now
         if attempt.state.received is None:
             raise StaleClaim  # deleted with its conversation
         if attempt.state.unread:
@@ -175,6 +185,7 @@ class Driver:
             # The caller's own tool comes before ours of that name: a call can only mean one of them.
             names = {tool.name for tool in theirs}
             attempt.tools = (*(tool for tool in attempt.tools if tool.name not in names), *theirs)
+        attempt.policy = policy_of(attempt.agent, attempt.tools)
         attempt.seq = seq
         if seed is None or not seed.fresh:
             await self._remember(attempt)
@@ -233,6 +244,39 @@ class Driver:
         self._counters.runs += 1
         if isinstance(end, ev.RunFailed):
             self._counters.errors += 1
+
+    # -- asking others and waiting for them ------------------------------------------------------------------------
+
+    async def _turn_to_others(
+        self,
+        attempt: Attempt,
+        inbox: Inbox,
+        step: machine.RequestApprovals | machine.RequestClientTool | machine.Wait,
+    ) -> None:
+        """Requests are committed with the reply that made the calls: whoever is asked reads that first."""
+        match step:
+            case machine.RequestApprovals(requests=requests):
+                for request in requests:
+                    attempt.note(request)
+                await attempt.commit()
+                blow("approval.requested")
+            case machine.RequestClientTool(request=request):
+                attempt.note(request)
+                await attempt.commit()
+                blow("clienttool.requested")
+            case machine.Wait(until=until):
+                await self._wait(attempt, inbox, until)
+            case _:
+                assert_never(step)
+
+    async def _wait(self, attempt: Attempt, inbox: Inbox, until: float) -> None:
+        """Until something is asked of the run; when it is time to give up, until the tape was read once more."""
+        await attempt.commit()
+        left_s = until - self._clock.now()
+        if left_s > 0:
+            await inbox.filled(within_s=left_s)
+        else:
+            await attempt.look()
 
     # -- a reply ---------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """A whole store as rows: the tables in which one engine hands over to another all that it keeps.
 
 An engine's own tables may look otherwise; what these mean does not depend on it. A *place* is tape * 2^32 + seq. Times
-of tapes, runs and keys are whole microseconds since the Unix epoch, those of projects and credentials are Unix seconds.
+of tapes, runs and keys are whole microseconds since the Unix epoch, those of projects, credentials and records are Unix
+seconds.
 """
 
 import hashlib
@@ -16,14 +17,11 @@ Row = tuple[Any, ...]
 
 
 class Table(Struct, frozen=True):
-    """The first column is the key: rows come in its order, texts by their bytes. What may be long is the last."""
+    """The first columns are the key: rows come in its order, texts by their bytes. What may be long is the last."""
 
     name: str
     columns: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        return self.columns[0]
+    key_columns: int = 1
 
 
 TABLES = (
@@ -32,7 +30,7 @@ TABLES = (
         "credentials",
         (
             *("id", "project", "name", "scopes", "hash", "pepper_id", "created_at", "expires_at", "rpm"),
-            *("previous_hash", "previous_until", "last_used_at", "revoked_at"),
+            *("previous_hash", "previous_until", "last_used_at", "revoked_at", "subject"),
         ),
     ),
     # `head`: seq of the last entry. Of the run at work, if there is one: `written`, the seq of the last entry that its
@@ -40,8 +38,8 @@ TABLES = (
     Table(
         "conversations",
         (
-            *("tape", "project", "id", "title", "origin", "created_at", "updated_at", "messages", "turns", "head"),
-            *("live_run", "written", "replied", "spoke"),
+            *("tape", "project", "id", "owner", "shared", "archived", "title", "origin", "created_at", "updated_at"),
+            *("messages", "turns", "head", "live_run", "written", "replied", "spoke"),
         ),
     ),
     # `run`: place of the run's first entry, on which alone its id stands; 0 and "" for the conversation's own.
@@ -57,6 +55,14 @@ TABLES = (
         ),
     ),
     Table("keys", ("place", "project", "key", "fingerprint", "at", "answer")),
+    Table(
+        "records",
+        (
+            *("project", "kind", "id", "owner", "wide", "key", "version", "created_at", "updated_at", "created_by"),
+            *("updated_by", "expires_at", "body"),
+        ),
+        key_columns=3,
+    ),
 )
 """In the order in which they are handed over. Leases are not among them: none outlives its store."""
 

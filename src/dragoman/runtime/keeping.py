@@ -8,10 +8,11 @@ from typing import get_args
 
 from dragoman.core import events as ev
 from dragoman.core.errors import BadRequest, Conflict, FieldFault, KeyReused, LimitReached, NotFound
-from dragoman.core.events import ASKS, Event, RunEnd, dump_event
+from dragoman.core.events import ASKS, NOTES, Event, RunEnd, dump_event
 from dragoman.core.names import ConversationId, ProjectId
+from dragoman.core.operations import RunView
 from dragoman.runtime.machine import weight_of
-from dragoman.runtime.ports import Claim, StaleClaim
+from dragoman.runtime.ports import Claim, NewTurn, StaleClaim
 
 KINDS: dict[type[Event], str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(Event)}
 """The tag of each kind of event, by class: a look-up where `kind_of` would be a computation."""
@@ -41,6 +42,13 @@ def check_keys(**keys: str) -> None:
         raise BadRequest(f"{field}: {message}", faults=(FieldFault(field, message),))
 
 
+def check_all(**keys: Iterable[str]) -> None:
+    """The same for several keys in one field."""
+    for field, each in keys.items():
+        for key in each:
+            check_keys(**{field: key})
+
+
 def check_appended(events: Sequence[Event]) -> None:
     """Raises ValueError if a run's end is among events that are only appended: `finish` is for that."""
     if any(isinstance(event, RunEnd) for event in events):
@@ -60,11 +68,26 @@ def check_asked(event: Event) -> None:
         raise ValueError(f"{type(event).__name__} is written by the owner of a run")
 
 
+def check_noted(events: Sequence[Event]) -> None:
+    """Raises ValueError unless there are events, all of kinds that belong to no run."""
+    if not events:
+        raise ValueError("there is nothing to note")
+    for event in events:
+        if not isinstance(event, NOTES):
+            raise ValueError(f"{type(event).__name__} is not noted of a conversation")
+
+
 # -- refusals ------------------------------------------------------------------------------------------------------
 
 
 def no_conversation(conversation: ConversationId) -> NotFound:
     return NotFound(f"There is no conversation {conversation}.", what="conversation")
+
+
+def refuse_stranger(turn: NewTurn, owner: str) -> None:
+    """Raises NotFound if the turn is for one owner's conversation only and this one has another."""
+    if turn.only_owner and turn.only_owner != owner:
+        raise no_conversation(turn.conversation)
 
 
 def conversation_taken(conversation: ConversationId) -> Conflict:
@@ -135,11 +158,16 @@ def counted(end: Event, *, users: int, replied: bool) -> int:
 
 
 def counted_import(imported: ev.MessagesImported) -> int:
-    return sum(message.role in ("user", "assistant") and message.text != "" for message in imported.messages)
+    return sum(message.role in ("user", "assistant") and message.full_text != "" for message in imported.messages)
 
 
 def weight_of_import(imported: ev.MessagesImported) -> int:
     return sum(weight_of(message) for message in imported.messages)
+
+
+def is_import(run: RunView) -> bool:
+    """Whether it stands for messages that were said elsewhere: a turn of ours does not end well unclaimed."""
+    return run.status == "completed" and run.epoch == 0
 
 
 def status_of(end: Event) -> str:

@@ -11,19 +11,28 @@
 A limit that is reached, at any place, gives End(failed); so does a third attempt that died at work, and a wish to
 cancel gives End(cancelled). A call that was started by an attempt that died is run again
 if its tool may be (`Repeat`), and settled as `outcome_unknown` if not.
+
+TOOLS_DUE, where somebody must be asked (`waiting.py` says what counts as an answer):
+
+    results that need no run ── SettleCalls      denied, given up, brought by the caller
+    calls to be approved ────── RequestApprovals all at once, each once
+    calls that may run ──────── RunTools         those that nobody need approve do not wait for those that must be
+    approvals outstanding ───── Wait
+    held client calls ───────── RequestClientTool, Wait: one after the other, once nothing of ours is left
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from msgspec import Struct
 
 from dragoman.core import events as ev
-from dragoman.core.agents import Repeat
+from dragoman.core.agents import Repeat, ToolSpec
 from dragoman.core.messages import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage
 from dragoman.core.names import CallId
 from dragoman.core.operations import TurnView
 from dragoman.runtime.budgets import Budget, overrun
+from dragoman.runtime.waiting import ALL_BY_ITSELF, Policy, Waits
 
 OUTCOME_UNKNOWN = (
     "The server stopped while this tool was at work. Whether it took effect is unknown and it was not run again. "
@@ -36,9 +45,10 @@ fail what it finds. Not more, so that a run that kills its process at each attem
 
 TRIES_MAX = 3
 """Attempts that may die over a run. One counts once the model spoke or a tool was begun: a server that is only
-restarted again and again spoils nothing (promise G8)."""
+restarted again and again spoils nothing (promise G8). One that died while the run only waited for somebody does not."""
 CLAIMS_MAX = 30
-"""Attempts of any kind, so that a run that kills its process before it has said anything comes to an end too."""
+"""Attempts of any kind, so that a run that kills its process before it has said anything comes to an end too. Those
+that found it waiting for somebody are not counted: that has a deadline of its own."""
 RETRIES_EXHAUSTED = "The server stopped each time it worked on this answer, so it was not tried again."
 
 _WORK = (ev.TextAdded, ev.ThinkingAdded, ev.ReplyFinished, ev.ToolStarted)
@@ -51,10 +61,9 @@ _Noted = (
     | ev.MessagesImported
     | ev.TextAdded
     | ev.ThinkingAdded
-    | ev.ApprovalRequested
-    | ev.ApprovalDecided
-    | ev.ClientToolRequested
     | ev.TitleGiven
+    | ev.SharingChanged
+    | ev.ArchivingChanged
 )
 
 
@@ -63,6 +72,7 @@ class RunState:
 
     def __init__(self) -> None:
         self.received: ev.TurnReceived | None = None
+        self.client_tools: dict[str, ToolSpec] = {}
         self.epoch = 0
         self.claimed_at: float | None = None
         self.tries = 0
@@ -74,6 +84,11 @@ class RunState:
         self._at_work = False
         self.undriven_s = 0.0
         """Between the last entry of an attempt that died and the claim of the next, when nobody was at work."""
+        self.waits = Waits()
+        self.waited_s = 0.0
+        """While nothing of ours was at work and somebody was waited for: it costs no wall time."""
+        self.idle_claims = 0
+        """Attempts that found the run waiting for somebody."""
         self.last_at = 0.0
         self.agent = ""
         self.messages: list[Message] = []
@@ -97,11 +112,14 @@ class RunState:
     def add(self, event: ev.Event, *, at: float, seq: int | None = None) -> None:
         """Fold one event; `seq` is None while it waits to be committed."""
         self._at_work = self._at_work or isinstance(event, _WORK)
+        idle = bool(self.waits.pending) and self._idle()
+        if idle:
+            self.waited_s += max(at - self.last_at, 0.0)
         match event:
             case ev.TurnReceived():
                 self._received(event)
             case ev.RunClaimed(epoch=epoch):
-                self._claimed(epoch, at)
+                self._claimed(epoch, at, idle=idle)
             case ev.ReplyStarted(agent=agent):
                 self.agent, self.replying, self.reply_seq = agent, True, seq
             case ev.ReplyFinished():
@@ -111,6 +129,15 @@ class RunState:
                 self.interrupted_calls.discard(call.id)
             case ev.ToolReturned():
                 self._returned(event)
+                self.waits.add(event, at=at)
+            case (
+                ev.ApprovalRequested()
+                | ev.ApprovalDecided()
+                | ev.ClientToolRequested()
+                | ev.ClientToolClaimed()
+                | ev.ClientToolAnswered()
+            ):
+                self.waits.add(event, at=at, seq=seq)
             case ev.AttemptReset():
                 self.replying, self.reply_seq = False, None
             case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunNeedsClient():
@@ -132,28 +159,41 @@ class RunState:
                 | ev.MessagesImported()
                 | ev.TextAdded()
                 | ev.ThinkingAdded()
-                | ev.ApprovalRequested()
-                | ev.ApprovalDecided()
-                | ev.ClientToolRequested()
                 | ev.TitleGiven()
+                | ev.SharingChanged()
+                | ev.ArchivingChanged()
             ):
                 pass
             case _:
                 assert_never(event)
 
+    @property
+    def claims(self) -> int:
+        """Attempts that found something to do."""
+        return self.epoch - self.idle_claims
+
     def _received(self, event: ev.TurnReceived) -> None:
         self.received = event
+        self.client_tools = {tool.name: tool for tool in event.client_tools}
         self.agent = event.agent
         self.messages = list(event.messages)
         self.weight = sum(weight_of(message) for message in event.messages)
 
-    def _claimed(self, epoch: int, at: float) -> None:
+    def _idle(self) -> bool:
+        """Every open call waits for somebody outside, or for its turn behind one that does."""
+        pending, theirs = self.waits.pending, self.client_tools
+        return all(call.id in pending or call.name in theirs for call in self.open_calls.values())
+
+    def _claimed(self, epoch: int, at: float, *, idle: bool) -> None:
         self.epoch = epoch
-        self.tries += self._at_work
+        if idle:
+            self.idle_claims += 1
+        else:
+            self.tries += self._at_work
         self._at_work = False
         if self.claimed_at is None:
             self.claimed_at = at
-        elif epoch <= PAUSES_FORGIVEN + 1:
+        elif not idle and self.claims <= PAUSES_FORGIVEN + 1:
             self.undriven_s += max(at - self.last_at, 0.0)
         self.interrupted_calls |= self.started_calls & self.open_calls.keys()
 
@@ -225,6 +265,25 @@ class SettleCalls(Struct, frozen=True):
     results: tuple[ev.ToolReturned, ...]
 
 
+class RequestApprovals(Struct, frozen=True):
+    """Commit these, so that a person can be asked."""
+
+    requests: tuple[ev.ApprovalRequested, ...]
+
+
+class RequestClientTool(Struct, frozen=True):
+    """Commit this, so that the caller makes the call."""
+
+    request: ev.ClientToolRequested
+
+
+class Wait(Struct, frozen=True):
+    """Nothing can be done until something is asked of the run. At `until` (Unix seconds) or later the tape must be read
+    once more: what then has not come is given up."""
+
+    until: float
+
+
 class ResetReply(Struct, frozen=True):
     from_seq: int
 
@@ -240,22 +299,24 @@ class Ended(Struct, frozen=True):
     """The tape already holds the end."""
 
 
-Step = AskModel | RunTools | SettleCalls | ResetReply | End | Ended
+Step = AskModel | RunTools | SettleCalls | RequestApprovals | RequestClientTool | Wait | ResetReply | End | Ended
 
 
-def next_step(state: RunState, budget: Budget, rules: Mapping[str, Repeat], *, now: float) -> Step:
+def next_step(
+    state: RunState, budget: Budget, rules: Mapping[str, Repeat], policy: Policy = ALL_BY_ITSELF, *, now: float
+) -> Step:
     """What this run needs next. `rules` says what may be repeated, by tool name; one that is not in it is unknown and
     harmless to call, since calling it only yields an error."""
     if state.end is not None or state.received is None:
         return Ended()
     if state.cancelled_by is not None:
         return End(ev.RunCancelled(state.cancelled_by, state.usage))
-    if state.tries >= TRIES_MAX or state.epoch > CLAIMS_MAX:
+    if state.tries >= TRIES_MAX or state.claims > CLAIMS_MAX:
         return End(ev.RunFailed("retries_exhausted", RETRIES_EXHAUSTED, state.usage))
     if state.replying:
         return ResetReply(state.reply_seq or 0)
     if state.open_calls:
-        return _calls_due(state, state.received, budget, rules, now)
+        return _calls_due(state, budget, rules, policy, now)
     if state.replies and not state.calls:
         return End(ev.RunCompleted(state.usage))
     return _within(state, budget, now) or AskModel(state.replies + 1)
@@ -263,7 +324,7 @@ def next_step(state: RunState, budget: Budget, rules: Mapping[str, Repeat], *, n
 
 def _within(state: RunState, budget: Budget, now: float) -> End | None:
     """The end that a spent budget brings; None while there is some left."""
-    since_s = 0.0 if state.claimed_at is None else now - state.claimed_at - state.undriven_s
+    since_s = 0.0 if state.claimed_at is None else now - state.claimed_at - state.undriven_s - state.waited_s
     most = max(state.repeats.items(), key=lambda item: item[1], default=(("", ""), 0))
     failed = overrun(
         budget, replies=state.replies, usage=state.usage, elapsed_s=since_s, tool=most[0][0], repeats=most[1]
@@ -271,24 +332,43 @@ def _within(state: RunState, budget: Budget, now: float) -> End | None:
     return None if failed is None else End(failed)
 
 
-def _calls_due(
-    state: RunState, received: ev.TurnReceived, budget: Budget, rules: Mapping[str, Repeat], now: float
-) -> Step:
-    clients = {tool.name for tool in received.client_tools}
-    ours = [call for call in state.open_calls.values() if call.name not in clients]
-    if not ours:
-        theirs = tuple(state.open_calls.values())
-        facts = tuple(ev.ClientToolRequested(call) for call in theirs)
-        return End(ev.RunNeedsClient(theirs, state.usage), facts)
-    lost = tuple(
+def _calls_due(state: RunState, budget: Budget, rules: Mapping[str, Repeat], policy: Policy, now: float) -> Step:
+    ours = [call for call in state.open_calls.values() if call.name not in state.client_tools]
+    settled = _settled(state, ours, rules) or tuple(
+        result for call in state.open_calls.values() if (result := state.waits.result(call, policy)) is not None
+    )
+    if settled:
+        return SettleCalls(settled)
+    if requests := state.waits.unasked(ours, policy, now=now):
+        return _within(state, budget, now) or RequestApprovals(requests)
+    if runnable := tuple(call for call in ours if state.waits.approves(call, policy)):
+        again = frozenset(call.id for call in runnable if call.id in state.interrupted_calls)
+        return _within(state, budget, now) or RunTools(runnable, again)
+    until = state.waits.until()
+    if until is not None:
+        return Wait(until)
+    return _clients_due(state, budget, now)
+
+
+def _settled(state: RunState, ours: Sequence[ToolCall], rules: Mapping[str, Repeat]) -> tuple[ev.ToolReturned, ...]:
+    """What an attempt that died had begun and may not be begun again."""
+    return tuple(
         ev.ToolReturned(call.id, OUTCOME_UNKNOWN, is_error=True, code="outcome_unknown")
         for call in ours
         if call.id in state.interrupted_calls and rules.get(call.name) is Repeat.ONCE
     )
-    if lost:
-        return SettleCalls(lost)
-    again = frozenset(call.id for call in ours if call.id in state.interrupted_calls)
-    return _within(state, budget, now) or RunTools(tuple(ours), again)
+
+
+def _clients_due(state: RunState, budget: Budget, now: float) -> Step:
+    """Only calls of the caller's own tools are left, and none of them is under way."""
+    for call in state.open_calls.values():
+        tool = state.client_tools[call.name]
+        if tool.held_s > 0:
+            request = ev.ClientToolRequested(call, now + tool.held_s, tool.toolset)
+            return _within(state, budget, now) or RequestClientTool(request)
+    theirs = tuple(state.open_calls.values())
+    facts = tuple(ev.ClientToolRequested(call) for call in theirs)
+    return End(ev.RunNeedsClient(theirs, state.usage), facts)
 
 
 def distinct_calls(state: RunState, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:

@@ -3,7 +3,7 @@
 Adapters do not inherit from these; they fit. Ports raise only errors of the tree in `core.errors`, and `StaleClaim`.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -12,7 +12,8 @@ from dragoman.core.agents import ToolSpec
 from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported, TurnReceived
 from dragoman.core.messages import Message, ToolCall, Usage
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
-from dragoman.core.operations import ConversationInfo, ConversationPage, Mark, RunView
+from dragoman.core.operations import Archived, ConversationInfo, ConversationPage, ConversationShelf, Mark, RunView
+from dragoman.core.records import Records
 
 # -- the tape --------------------------------------------------------------------------------------------------------
 
@@ -59,6 +60,9 @@ class NewTurn(Struct, frozen=True, gc=False):
     """Turns that may wait on one conversation besides the live one."""
     mark: Mark = Mark()
     """`received.fingerprint` is its fingerprint."""
+    only_owner: str = ""
+    """If not "": a conversation that exists and belongs to somebody else is not found. One whose owner is not known
+    ("") belongs to nobody, and so to somebody else."""
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -99,8 +103,9 @@ class Log(Protocol):
         first turn is returned, `replayed`. A turn that is gone with its conversation, or a key older than KEY_KEPT_S,
         is not remembered.
 
-        Raises NotFound if `must_exist` and it does not; LimitReached("queue_per_conversation") if `queue_max` wait;
-        KeyReused if the key came with another fingerprint; Conflict if there is a run of that id already.
+        Raises NotFound if `must_exist` and it does not, or if it is not `only_owner`'s;
+        LimitReached("queue_per_conversation") if `queue_max` wait; KeyReused if the key came with another fingerprint;
+        Conflict if there is a run of that id already.
         """
         ...
 
@@ -152,13 +157,18 @@ class Log(Protocol):
         """End a run that is still waiting in its conversation's queue. False if it is not waiting (any more)."""
         ...
 
-    async def ask(self, run: RunId, event: Event) -> bool:
-        """Append an event of `events.ASKS` to a run that is claimed, whoever owns it, and ring that owner's bell.
-        False, and nothing written, if the run waits, has ended, or is unknown."""
+    async def ask(self, run: RunId, event: Event) -> int:
+        """Append an event of `events.ASKS` to a run that is claimed, whoever owns it, and ring that owner's bell; its
+        seq. 0, and nothing written, if the run waits, has ended, or is unknown."""
         ...
 
-    async def asked(self, claims: Sequence[Claim]) -> frozenset[RunId]:
-        """Those runs to which something was asked since they were claimed."""
+    async def asked(self, claims: Sequence[Claim]) -> Mapping[RunId, int]:
+        """Of those runs to which something was asked since they were claimed: the seq of the last such entry."""
+        ...
+
+    async def note(self, project: ProjectId, conversation: ConversationId, events: Sequence[Event]) -> int:
+        """Append events of `events.NOTES`, of no run (""), to a conversation, all or nothing; the seq of the last one.
+        They may stand between the entries of a run. Raises NotFound."""
         ...
 
     async def bell(self) -> None:
@@ -199,7 +209,29 @@ class Conversations(Protocol):
         """In order of id; `limit` 0 = all."""
         ...
 
+    async def browse(
+        self,
+        project: ProjectId,
+        *,
+        owner: str | None,
+        origins: Collection[str],
+        archived: Archived,
+        limit: int,
+        offset: int,
+    ) -> ConversationShelf:
+        """Newest `updated_at` first (then by id); `owner` None = anybody's, `origins` empty = any. The list and the
+        total are of one moment."""
+        ...
+
     async def count(self, project: ProjectId) -> int: ...
+
+    async def turns_since(self, project: ProjectId, *, at: float) -> int:
+        """How many turns were accepted at or after that time (Unix seconds), deleted conversations left out."""
+        ...
+
+    async def live_of(self, project: ProjectId, owner: str) -> Sequence[ConversationInfo]:
+        """The owner's conversations with a run at work, oldest run first."""
+        ...
 
     async def delete(self, project: ProjectId, conversation: ConversationId) -> Sequence[RunId] | None:
         """Delete it with its tape and runs in one transaction; the ids of runs that had not ended. None if absent.
@@ -232,6 +264,9 @@ class Runs(Protocol):
 
 class Store(Log, Conversations, Runs, Protocol):
     """One engine that keeps it all: what `stores.*` offer and the contract tests test."""
+
+    @property
+    def records(self) -> Records: ...
 
     async def probe(self) -> None:
         """Return if a turn could be committed now. Raises Unavailable, whose code and detail say why not."""

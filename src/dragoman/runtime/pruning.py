@@ -1,10 +1,14 @@
-"""Pruning: text as it grew is kept for a while after a run's end, for readers that come back; as a whole it stays."""
+"""Pruning: text as it grew is kept for a while after a run's end, for readers that come back; as a whole it stays.
+
+Records that have expired go too.
+"""
 
 import asyncio
 import logging
 
 from dragoman.core.errors import DragomanError
 from dragoman.core.names import Clock
+from dragoman.core.records import Records
 from dragoman.runtime.ports import Log
 
 logger = logging.getLogger("dragoman.runtime")
@@ -16,9 +20,12 @@ REST_S = 0.05
 
 
 class Pruning:
-    def __init__(self, log: Log, clock: Clock, *, kept_s: float, every_s: float = PRUNE_EVERY_S) -> None:
+    def __init__(
+        self, log: Log, records: Records, clock: Clock, *, kept_s: float, every_s: float = PRUNE_EVERY_S
+    ) -> None:
         """`kept_s`: how long after a run's end its deltas are kept; 0 = for ever."""
         self._log = log
+        self._records = records
         self._clock = clock
         self._kept_s = kept_s
         self._every_s = every_s
@@ -42,6 +49,7 @@ class Pruning:
             try:
                 if pruned := await self.prune():
                     logger.info("%d runs ended long ago: their text as it grew was dropped", pruned)
+                await self._records.forget_expired()
             except DragomanError as error:
                 logger.warning("nothing could be pruned: %s", error)
             await asyncio.sleep(self._every_s)

@@ -6,11 +6,11 @@ Every reader, also the one that only waits for the end, reads the tape from a cu
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from dragoman.core import events as ev
-from dragoman.core.errors import BadRequest, Expired, NotFound, Unavailable
+from dragoman.core.errors import Unavailable
 from dragoman.core.names import ConversationId, Principal, ProjectId, RunId
 from dragoman.core.operations import (
     CancelRun,
@@ -24,9 +24,11 @@ from dragoman.core.operations import (
     Timeline,
 )
 from dragoman.runtime.driver import Driver, NewerVersion, Seed
+from dragoman.runtime.live import Live
 from dragoman.runtime.machine import RunState
 from dragoman.runtime.ports import Claim, NewTurn, StaleClaim, Store
-from dragoman.runtime.readers import OPEN, Line, OutcomeFold, Reader
+from dragoman.runtime.readers import OPEN, Line, OutcomeFold, Reader, resume_run
+from dragoman.runtime.visibility import may_read, may_write, no_run, only_owner
 
 logger = logging.getLogger("dragoman.runtime")
 
@@ -47,25 +49,6 @@ Changed = Callable[[ProjectId, ConversationId], Awaitable[None]]
 or cannot be brought there. Raises nothing but for cancellation."""
 
 
-class _Live:
-    """A run this process drives, and who asked to stop it."""
-
-    __slots__ = ("cancelled_by", "claim", "driving", "lost", "task")
-
-    def __init__(self, claim: Claim) -> None:
-        self.claim = claim
-        self.cancelled_by: str | None = None
-        self.lost = False
-        """It is no longer ours: stop, and write nothing."""
-        self.driving = False
-        """Its steps are being carried out, and a cancel may cut in. Before, it is enough to say so; after, too late."""
-        self.task: asyncio.Task[None]
-
-    def cut(self) -> None:
-        if self.driving:
-            self.task.cancel()
-
-
 class Runs:
     def __init__(
         self,
@@ -83,7 +66,7 @@ class Runs:
         self._new_id = new_id
         self._queue_max = queue_max
         self._changed = changed
-        self._live: dict[RunId, _Live] = {}
+        self._live: dict[RunId, Live] = {}
         self._line = Line()
         self._closing = False
 
@@ -125,7 +108,7 @@ class Runs:
             fingerprint=mark.fingerprint,
         )
         created = ev.ConversationCreated(
-            principal.project, turn.conversation, origin=turn.origin, owner=principal.credential_id
+            principal.project, turn.conversation, origin=turn.origin, owner=principal.owner, title=turn.title
         )
         accepted = await self._store.accept(
             NewTurn(
@@ -137,6 +120,7 @@ class Runs:
                 must_exist=turn.must_exist,
                 queue_max=self._queue_max,
                 mark=mark,
+                only_owner=only_owner(principal) if turn.private else "",
             )
         )
         if accepted.claim is not None:
@@ -153,9 +137,9 @@ class Runs:
 
     def drive(self, claim: Claim, seed: Seed | None = None) -> None:
         """Begin to drive a claimed run, in a task of its own. A claim that became stale on its way here is let go."""
-        self._begin(_Live(claim), seed)
+        self._begin(Live(claim), seed)
 
-    def _begin(self, live: _Live, seed: Seed | None = None) -> None:
+    def _begin(self, live: Live, seed: Seed | None = None) -> None:
         run = live.claim.run
         current = self._live.get(run)
         if current is not None:
@@ -168,11 +152,11 @@ class Runs:
         # Not left to the task itself: one that is cancelled before its first step never runs a line.
         live.task.add_done_callback(lambda _: self._forget(live))
 
-    def _forget(self, live: _Live) -> None:
+    def _forget(self, live: Live) -> None:
         if self._live.get(live.claim.run) is live:
             del self._live[live.claim.run]
 
-    async def _carry(self, live: _Live, seed: Seed | None) -> None:
+    async def _carry(self, live: Live, seed: Seed | None) -> None:
         """A run's task. Nothing but a stop of the process gets out of it: it shares its task group with all others."""
         claim = live.claim
         following: Claim | None = None
@@ -192,14 +176,14 @@ class Runs:
         if self._changed is not None:
             await self._changed(claim.project, claim.conversation)
 
-    async def _drive(self, live: _Live, seed: Seed | None) -> Claim | None:
+    async def _drive(self, live: Live, seed: Seed | None) -> Claim | None:
         """Carry a run to its end; the claim of the run behind it. Raises Unavailable when that cannot be written."""
         claim = live.claim
         failed = False
         try:
             if live.cancelled_by is None:
                 live.driving = True
-                return await self._driver.drive(claim, seed)
+                return await self._driver.drive(claim, seed, live.inbox)
         except asyncio.CancelledError:
             if live.lost:
                 live.task.uncancel()
@@ -270,15 +254,27 @@ class Runs:
                 live.lost = True
                 live.task.cancel()
 
-    def cut(self, runs: Collection[RunId]) -> None:
-        """Somebody asked these runs to stop; what they asked stands on the tape."""
-        for run in runs:
+    async def hear(self, asked: Mapping[RunId, int]) -> None:
+        """Others asked something of these runs; the seq of the last of it. What is new goes to their drivers, but for a
+        wish to cancel, which cuts in. Raises Unavailable; then what was not heard is new the next time."""
+        for run, seq in asked.items():
             live = self._live.get(run)
-            if live is not None and live.cancelled_by is None:
-                live.cancelled_by = ""
-                live.cut()
+            if live is not None and seq > live.heard:
+                live.hear(await self._store.read_run(live.claim))
 
     # -- readers ---------------------------------------------------------------------------------------------------
+
+    @property
+    def line(self) -> Line:
+        """What all readers of this store wait on."""
+        return self._line
+
+    async def check_private(self, principal: Principal, run: RunId, *, write: bool) -> None:
+        """Raises NotFound unless the run's conversation is there for the principal to read, or to write."""
+        view = await self._view(principal.project, run)
+        info = await self._store.get(principal.project, view.conversation)
+        if info is None or not (may_write if write else may_read)(info, principal):
+            raise no_run(run)
 
     def reader(self, started: Started, *, after: int | None = None) -> Reader:
         """A reader of the run's entries beyond `after` (default: all but its TurnReceived)."""
@@ -304,21 +300,7 @@ class Runs:
         """Where a reader of the run begins. Raises NotFound; BadRequest if the cursor is beyond the tape; Expired if
         what follows it is kept no longer."""
         view = await self._view(project, operation.run)
-        info = await self._store.get(project, view.conversation)
-        if info is None:
-            raise NotFound(f"There is no run {operation.run}.", what="run")
-        if operation.after > info.head:
-            raise BadRequest(f"The cursor {operation.after} lies beyond the last entry, {info.head}.")
-        first = view.first_seq - 1
-        if view.pruned:
-            entries = await self._store.read_run(view)
-            if operation.after < entries[-1].seq:
-                raise Expired(
-                    f"The run {view.id} has ended ({view.status}), and its text as it grew is no longer kept;"
-                    f" read the run or its conversation {view.conversation}."
-                )
-        started = Started(view.conversation, view.tape, view.id, view.first_seq, created=first <= 1)
-        return Following(started, max(operation.after, first))
+        return await resume_run(self._store, project, view, after=operation.after)
 
     async def ended(self, project: ProjectId, run: RunId) -> bool:
         """Raises NotFound."""
@@ -353,8 +335,10 @@ class Runs:
                 await self._changed(principal.project, view.conversation)
             return await self._view(principal.project, operation.run)
         if await self._store.ask(view.id, ev.CancelAsked(by)):
-            self.cut((view.id,))
-            if view.id not in self._live:
+            live = self._live.get(view.id)
+            if live is not None:
+                live.cancel("")  # who it was stands on the tape
+            else:
                 claim = await self._store.reclaim(view.id)  # nobody drives it, or another process does, and was told
                 if claim is not None:
                     self.drive(claim)
@@ -376,14 +360,12 @@ class Runs:
         if run not in self._live:
             return False
         while (live := self._live.get(run)) is not None:  # another attempt may take its place meanwhile
-            if live.cancelled_by is None:
-                live.cancelled_by = cancelled_by
-                live.cut()
+            live.cancel(cancelled_by)
             await asyncio.wait([live.task])
         return True
 
     async def _view(self, project: ProjectId, run: RunId) -> RunView:
         view = await self._store.run(project, run)
         if view is None:
-            raise NotFound(f"There is no run {run}.", what="run")
+            raise no_run(run)
         return view

@@ -6,18 +6,15 @@ import os
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from msgspec import Struct
-
 from dragoman import __version__
 from dragoman.access.credentials import Authenticator
 from dragoman.access.minting import Mint
-from dragoman.access.pepper import load_pepper
-from dragoman.access.ports import AccessStore
+from dragoman.access.pepper import Pepper, load_pepper
 from dragoman.core.agents import AgentSpec
 from dragoman.core.errors import BadRequest, DragomanError
 from dragoman.core.names import CallId, Clock, ConversationId, ProjectId, RunId
@@ -25,9 +22,10 @@ from dragoman.dialects import installed
 from dragoman.edge.asgi import App
 from dragoman.edge.authenticate import Door, Limits
 from dragoman.edge.desk import Desk, Facts
+from dragoman.edge.front import Front
 from dragoman.edge.house import HOUSE, OpenEndpoints
 from dragoman.edge.limits import networks
-from dragoman.edge.metrics import Gauge, Metrics
+from dragoman.edge.metrics import Metrics
 from dragoman.edge.pages import pages
 from dragoman.edge.readiness import Readiness
 from dragoman.models.catalogue import Catalogue
@@ -39,13 +37,15 @@ from dragoman.runtime.attending import Attending
 from dragoman.runtime.conversations import Conversations
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.driver import Driver
-from dragoman.runtime.ports import Model, Store, Tools
+from dragoman.runtime.ports import Model, Store
 from dragoman.runtime.pruning import Pruning
 from dragoman.runtime.recovery import SWEEP_EVERY_S, Recovery
 from dragoman.runtime.runs import Changed, Runs
+from dragoman.server.answerers import handlers, lent_tools, managed_resources, open_handlers, preparing, waits
 from dragoman.server.config import BadConfig, files_folder, store_file, workspace_folder
 from dragoman.server.config_shapes import Config, ConnectionTable, ModelTable, OfflineModel, OpenAIModel, ScriptedModel
 from dragoman.server.conversation_files import ConversationFileWriter
+from dragoman.server.house import NO_PARTS, House, Parts
 from dragoman.server.lifespan import Lifespan, lifespan
 from dragoman.stores.memory import MemoryStore
 from dragoman.stores.sqlite.store import open_store
@@ -72,50 +72,6 @@ class SystemClock:
         return time.monotonic()
 
 
-class Parts(Struct, frozen=True):
-    """What may be put in the place of the real thing, each by itself. Models are closed with the house, as its own
-    would be; a store stays open, for whoever brought it may open another house on it."""
-
-    clock: Clock | None = None
-    store: Store | None = None
-    access: AccessStore | None = None
-    models: Mapping[str, Model] | None = None
-    tools: Tools | None = None
-    dialects: tuple[Dialect, ...] | None = None
-
-
-NO_PARTS = Parts()
-
-
-class House:
-    """Everything that was put together, for the server and the command line to use."""
-
-    def __init__(self, config: Config, home: Path, clock: Clock) -> None:
-        self.config = config
-        self.home = home
-        self.clock = clock
-        self.dialects: tuple[Dialect, ...]
-        self.store: Store
-        self.ephemeral: Store
-        """For what must leave nothing behind."""
-        self.access: AccessStore
-        self.authenticator: Authenticator
-        self.mint: Mint
-        self.models: Catalogue
-        self.tools: Tools
-        self.runs: tuple[Runs, ...]
-        self.conversations: Conversations
-        self.desk: Desk
-        self.app: App
-        self.announce: Callable[[str], None] = lambda url: None
-        """Tells other processes on this store where we are to be reached."""
-        self.take_up: Callable[[], Awaitable[None]]
-        """Drives on the runs that a dead process left behind, and from then on those that are found undriven."""
-        self.project = ProjectId(config.defaults.project)
-        self.recovered = 0
-        self.gauges: dict[str, Gauge] = {"live_runs": ("Runs being driven now.", lambda: self.desk.live_runs)}
-
-
 @asynccontextmanager
 async def open_house(
     config: Config, home: Path, *, writer: bool = True, take_up: bool = True, parts: Parts = NO_PARTS
@@ -138,7 +94,7 @@ async def open_house(
         _open_models(house, stack, parts, counters)
         _open_tools(house, stack, parts)
         span = await stack.enter_async_context(lifespan())
-        _build_runtime(house, span, counters, writer=writer)
+        _build_runtime(house, span, counters, pepper, writer=writer)
         _build_edge(house, span, counters)
         sweep_every_s = min(SWEEP_EVERY_S, float(config.store.lease_s) / 3)
         recovery = Recovery(house.store, house.runs[0], counters, sweep_every_s=sweep_every_s)
@@ -148,7 +104,8 @@ async def open_house(
             for runs, store in zip(house.runs, (house.store, house.ephemeral), strict=True):
                 attending = Attending(store, runs, house.clock, lease_s=float(config.store.lease_s))
                 span.spawn(attending.keep_attending())
-            span.spawn(Pruning(house.store, house.clock, kept_s=float(config.limits.replay_s)).keep_pruning())
+            pruning = Pruning(house.store, house.records, house.clock, kept_s=float(config.limits.replay_s))
+            span.spawn(pruning.keep_pruning())
             if take_up:
                 await house.take_up()
         yield house
@@ -171,6 +128,7 @@ async def _open_stores(house: House, stack: AsyncExitStack, parts: Parts, *, wri
         await (_open_postgres(house, stack) if house.config.store.is_postgres else _open_sqlite(house, stack, writer))
     house.store = parts.store or house.store
     house.access = parts.access or house.access
+    house.records = house.store.records
 
 
 async def _open_sqlite(house: House, stack: AsyncExitStack, writer: bool) -> None:
@@ -273,7 +231,7 @@ def _bare_model(table: ModelTable, clock: Clock, counters: Counters) -> Model:
             return Scripted.from_file(Path(file), sleep=asyncio.sleep)
 
 
-def _build_runtime(house: House, span: Lifespan, counters: Counters, *, writer: bool) -> None:
+def _build_runtime(house: House, span: Lifespan, counters: Counters, pepper: Pepper, *, writer: bool) -> None:
     config = house.config
     agents: dict[str, AgentSpec] = {name: table.spec(name) for name, table in config.agents.items()}
     wanted = _files(house) if writer else []
@@ -317,6 +275,8 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters, *, writer: 
         file_writer = ConversationFileWriter(files, folder, house.conversations, house.project)
         writers.append(file_writer)
         span.spawn(file_writer.keep_up())
+    resources, decisions = managed_resources(house), waits(house)
+    tunnels = lent_tools(house, decisions)
     house.desk = Desk(
         runs=durable,
         ephemeral=ephemeral,
@@ -327,6 +287,9 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters, *, writer: 
         facts=_facts(house),
         clock=house.clock,
         new_call=lambda: CallId(f"call_{secrets.token_hex(8)}"),
+        prepare=preparing(resources, tunnels),
+        handlers=handlers(house, pepper, resources, decisions, tunnels),
+        open_handlers=open_handlers(house, pepper),
     )
 
 
@@ -368,7 +331,9 @@ def _build_edge(house: House, span: Lifespan, counters: Counters) -> None:
         body_bytes_max=config.limits.body_bytes_max,
         readers_per_conversation=config.limits.readers_per_conversation,
     )
-    door = Door(house.authenticator, limits, house.clock, trusted_proxies=networks(config.server.trusted_proxies))
+    server = config.server
+    proxies = networks(server.trusted_proxies)
+    door = Door(house.authenticator, limits, house.clock, trusted_proxies=proxies)
     readiness = Readiness(
         draining=lambda: house.app.draining, probe=lambda: house.store.probe(), spawn=span.spawn, clock=house.clock
     )
@@ -385,6 +350,8 @@ def _build_edge(house: House, span: Lifespan, counters: Counters) -> None:
         metrics=metrics,
         clock=house.clock,
         entropy=lambda: secrets.token_hex(22),
+        front=Front(public_url=server.public_url, base_path=server.base_path, trusted_proxies=proxies),
+        cors_origins=server.cors_origins,
     )
 
 

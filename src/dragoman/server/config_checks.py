@@ -1,6 +1,7 @@
 """What no single key shows: that names refer to something, that addresses and kinds are known."""
 
 import pkgutil
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -24,6 +25,7 @@ from dragoman.server.config_shapes import (
     OfflineModel,
     OpenAIModel,
     ScriptedModel,
+    Server,
     StoreTable,
     Timeouts,
 )
@@ -43,6 +45,9 @@ LEASE_MIN_S, LEASE_MAX_S = 1, 600
 DRAIN_MAX_S = 600
 """Nobody updates a server that takes longer to stop."""
 
+APPROVAL_MAX_S = 86_400
+"""A run that waits keeps its conversation from going on."""
+
 CONNECTION_KINDS = ("prometheus", "elasticsearch")
 
 REFUSED_KINDS: Mapping[str, Mapping[str, str]] = {
@@ -53,6 +58,11 @@ REFUSED_KINDS: Mapping[str, Mapping[str, str]] = {
     },
 }
 """Kinds that are documented and cannot be had yet, with what to say."""
+
+
+_BASE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+"""Lower case, no path, not even a slash (RFC 6454, 6.2). Browser extensions have schemes of their own."""
 
 
 def installed_dialects() -> tuple[str, ...]:
@@ -82,6 +92,8 @@ def check(config: Config, faults: Faults) -> None:
     for name, agent in config.agents.items():
         if agent.model and agent.model not in config.models:
             faults.add(f"agents.{name}.model", _no_such("model", agent.model, config.models))
+        if not 1 <= agent.approval_s <= APPROVAL_MAX_S:
+            faults.add(f"agents.{name}.approval", f"must be from 1s to {show_duration(APPROVAL_MAX_S)}")
     for name, connection in config.connections.items():
         _check_connection(f"connections.{name}", connection, faults)
 
@@ -110,6 +122,7 @@ def _check_server(config: Config, faults: Faults) -> None:
             ip_network(text, strict=False)
         except ValueError:
             faults.add("server.trusted_proxies", f'"{text}" is neither an address nor a network such as 10.0.0.0/8')
+    _check_addresses(config.server, faults)
     known = installed_dialects()
     for name in config.server.dialects:
         if name not in known:
@@ -122,6 +135,23 @@ def _check_server(config: Config, faults: Faults) -> None:
     _check_store(config.store, faults)
     if not config.workspace.root:
         faults.add("workspace.root", 'must name a folder; the default is "workspace"')
+
+
+def _check_addresses(server: Server, faults: Faults) -> None:
+    """How callers reach us, and from where."""
+    if server.public_url:
+        _check_url("server.public_url", server.public_url, faults)
+    if server.base_path and _BASE_PATH.fullmatch(server.base_path) is None:
+        faults.add(
+            "server.base_path", f'"{server.base_path}" is not a path such as /grafana, without a slash at its end'
+        )
+    for origin in server.cors_origins:
+        if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+            faults.add(
+                "server.cors_origins",
+                f'"{origin}" is not an origin as browsers send it, such as https://app.example.com or'
+                ' http://localhost:3000; "*" allows every page',
+            )
 
 
 def _check_store(store: StoreTable, faults: Faults) -> None:

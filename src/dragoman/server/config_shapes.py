@@ -45,7 +45,13 @@ class Server(Struct, frozen=True):
     dialects: tuple[str, ...] = ()
     """Empty = all that are installed."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks whose X-Forwarded-For counts."""
+    """Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto count."""
+    public_url: str = ""
+    """How callers reach this server, a path included; "" = as each of them wrote it."""
+    base_path: str = ""
+    """A path under which everything is served a second time, for clients that append to an address with a path."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call from a browser; "*" = every page."""
     drain_s: Seconds = field(default=Seconds(25), name="drain")
     """How long live runs may go on after a stop was asked for, before they are handed back (promise G12)."""
 
@@ -119,9 +125,24 @@ class AgentTable(Struct, frozen=True):
     model: str = ""
     """"" = the default model."""
     history_tokens: Annotated[int, Meta(ge=0, le=2_000_000)] = 24_000
+    ask: tuple[str, ...] = ()
+    """Patterns, as in `tools`: a person must approve each call of these."""
+    deny: tuple[str, ...] = ()
+    """Patterns of tools that are shown to the model and never run."""
+    approval_s: Seconds = field(default=Seconds(120), name="approval")
+    """How long an approval is waited for."""
 
     def spec(self, name: str) -> AgentSpec:
-        return AgentSpec(name, self.instructions, self.tools, self.model, self.history_tokens)
+        return AgentSpec(
+            name,
+            self.instructions,
+            self.tools,
+            self.model,
+            self.history_tokens,
+            ask=self.ask,
+            deny=self.deny,
+            approval_s=float(self.approval_s),
+        )
 
 
 class ConnectionTable(Struct, frozen=True):

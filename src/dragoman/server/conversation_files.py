@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from dragoman.core.errors import NotFound
 from dragoman.core.names import ConversationId, ProjectId
-from dragoman.core.operations import ConversationInfo, ListConversations, ReadConversation
+from dragoman.core.operations import ConversationInfo, ListConversations
 from dragoman.runtime.conversations import Conversations
 from dragoman.wire.dialect import ConversationFiles
 
@@ -112,7 +112,7 @@ class ConversationFileWriter:
         try:
             path = self._folder / self._files.name(conversation)
             try:
-                view = await self._conversations.read(self._project, ReadConversation(conversation))
+                view = await self._conversations.whole(self._project, conversation)
             except NotFound:
                 await _in_thread(lambda: path.unlink(missing_ok=True))
                 return

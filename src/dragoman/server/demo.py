@@ -17,10 +17,11 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import TextIO
-from urllib.parse import urlsplit
+from typing import Any, TextIO, cast
+from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dragoman.core.errors import NotAuthenticated, Unavailable
 from dragoman.dialects import installed
@@ -183,7 +184,9 @@ def show_dialect(dialect: Dialect, url: str, credential: str, out: TextIO) -> li
     out.write(f"\n== {dialect.title} ==\n")
     authorization = authorization_for(dialect, credential)
     faults: list[str] = []
-    for example in dialect.examples:
+    kept: dict[str, str] = {}
+    for each in dialect.examples:
+        example = replace(each, path=filled(each.path, kept))
         out.write(f"\n{example.title}\n{curl_line(example, url, authorization.replace(credential, '$CREDENTIAL'))}\n")
         out.flush()
         try:
@@ -193,10 +196,33 @@ def show_dialect(dialect: Dialect, url: str, credential: str, out: TextIO) -> li
             continue
         first = f", first byte after {answer.first_s * 1000:.0f} ms" if answer.took_s - answer.first_s > 0.001 else ""
         out.write(f"[status {answer.status}, {answer.took_s * 1000:.0f} ms{first}]\n")
+        kept |= found_in(answer.body, example.keeps)
         fault = judge(example, answer)
         if fault:
             faults.append(f"{dialect.name}, {example.title}: {fault}")
     return faults
+
+
+def filled(path: str, kept: Mapping[str, str]) -> str:
+    """The path of an example with what earlier answers said in the place of `{name}`."""
+    for name, value in kept.items():
+        path = path.replace(f"{{{name}}}", quote(value, safe=""))
+    return path
+
+
+def found_in(body: str, names: Sequence[str]) -> dict[str, str]:
+    """The texts under these names in an answer of JSON, the outermost first; none if it is something else."""
+    try:
+        level: list[Any] = [json.loads(body)] if names else []
+    except ValueError:
+        return {}
+    found: dict[str, str] = {}
+    while level:
+        objects = [cast("dict[str, Any]", value) for value in level if isinstance(value, dict)]
+        for each in objects:
+            found = {name: each[name] for name in names if isinstance(each.get(name), str)} | found
+        level = [value for each in objects for value in each.values()]
+    return found
 
 
 def authorization_for(dialect: Dialect, credential: str) -> str:

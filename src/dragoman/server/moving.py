@@ -11,7 +11,7 @@ back. The source is only read.
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -61,8 +61,8 @@ class Target(Protocol):
 
     async def count(self, table: Table) -> int: ...
 
-    async def rows(self, table: Table, *, after: Any, until: Any) -> Sequence[Row]:
-        """Those whose key lies behind `after` and up to `until`, in order of it."""
+    async def rows(self, table: Table, *, after: Row | None, until: Row) -> Sequence[Row]:
+        """Those whose key lies behind `after`, None = all, and up to `until`, in order of it."""
         ...
 
     async def commit(self, *, last_tape: int, last_run: int) -> None:
@@ -116,14 +116,14 @@ class _Copy:
     def __init__(self, table: Table) -> None:
         self.table = table
         self.tally = Tally()
-        self.ends: list[Any] = []
+        self.ends: list[Row] = []
 
 
 async def _copy(source: Source, target: Target, table: Table, step: Step) -> _Copy:
     copy = _Copy(table)
     for piece in source.pieces(table):
         copy.tally.add(piece)
-        copy.ends.append(piece[-1][0])
+        copy.ends.append(piece[-1][: table.key_columns])
         await target.put(table, piece)
         step(len(piece))
     return copy
@@ -132,7 +132,7 @@ async def _copy(source: Source, target: Target, table: Table, step: Step) -> _Co
 async def _compare(target: Target, copy: _Copy, step: Step) -> Moved:
     """By the same pieces, so that neither side ever holds more of it at once. Raises Unavailable if they differ."""
     table, tally = copy.table, Tally()
-    after: Any = "" if copy.ends and isinstance(copy.ends[0], str) else 0
+    after: Row | None = None
     for until in copy.ends:
         rows = await target.rows(table, after=after, until=until)
         tally.add(rows)

@@ -24,9 +24,10 @@ import uvloop
 from dragoman import __version__
 from dragoman.core.errors import Unavailable
 from dragoman.edge.http import HttpProtocol, prepare_listener
-from dragoman.server.assemble import NO_PARTS, House, Parts, open_house
+from dragoman.server.assemble import open_house
 from dragoman.server.config import BadConfig, Config
 from dragoman.server.config_shapes import OfflineModel
+from dragoman.server.house import NO_PARTS, House, Parts
 from dragoman.server.lifespan import drained
 from dragoman.server.quantities import parse_address
 from dragoman.server.safe_start import prepare

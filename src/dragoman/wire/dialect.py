@@ -6,6 +6,9 @@ A request travels: credential -> decode -> Operation -> (the desk) -> one of fou
     accept   a run was started: reply now
     collect  wait for the run's end, then one reply
     stream   frames from the tape as they come
+
+Where one path means several things by what its body says, its route is a fork: `choose` names the branch, and that is a
+route of its own with one of these ways.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +24,8 @@ from dragoman.core.operations import ConversationView, Operation, Outcome, Start
 
 R = TypeVar("R")
 
+EMPTY_FORKS: Mapping[str, Any] = {}
+
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -28,7 +33,8 @@ class Request(Struct, frozen=True, gc=False):
     """One HTTP request, read whole. `headers` have lower-case names; repeated ones are joined.
 
     `params` are the path's, percent-decoded. `nonce` is 32 random hex digits, for ids this wire wants in a shape of its
-    own; `at` is when the request came, Unix seconds; `id` is the request id that every answer carries.
+    own; `at` is when the request came, Unix seconds; `id` is the request id that every answer carries. `origin` is how
+    the caller reaches this server, scheme://host and what else comes before `path`: for answers that name addresses.
     """
 
     method: str
@@ -40,6 +46,7 @@ class Request(Struct, frozen=True, gc=False):
     id: str
     nonce: str
     at: float
+    origin: str = ""
 
 
 class Reply(Struct, frozen=True, gc=False):
@@ -53,11 +60,20 @@ class Encoder(Protocol):
     """Turns one run's entries into frames. It may hold state of what it has said; it is made anew for each reader."""
 
     def opened(self, started: Started) -> bytes:
-        """Frames to send before any entry."""
+        """Frames to send before any entry. Of a conversation that is followed (`Listening`) `started.run` is "", and
+        `started.seq` is the place behind which its entries begin; up to `started.head` they are no news."""
         ...
 
     def entry(self, entry: Entry) -> bytes:
-        """Frames for one entry; b"" if this wire does not show it. A run's end yields the closing frames."""
+        """Frames for one entry; b"" if this wire does not show it, or holds it back until more is known. A run's end
+        yields the closing frames."""
+        ...
+
+    def held(self) -> bytes:
+        """Frames for what was held back: all entries that are at hand were given, and the reader hears this now.
+
+        A wire that says the whole text again with each piece says it here, once for all pieces that came together.
+        """
         ...
 
     def failed(self, error: DragomanError) -> bytes:
@@ -83,10 +99,11 @@ class Streamed(Struct, frozen=True):
 
 
 class Route(Struct, Generic[R], frozen=True):
-    """One row of a dialect's API. Exactly one of the four ways to answer is set.
+    """One row of a dialect's API. Exactly one of the four ways to answer is set, or `forks`.
 
-    `path` has `{name}` for a segment and `{name:path}` for the rest. `scope` is what the credential must allow; `open`
-    routes ask for no credential. `counted` = the request counts against the limits per minute.
+    `path` has `{name}` for a segment and `{name:path}` for the rest. `scopes` are what the credential must allow, all
+    of them; `open` routes ask for no credential, and their operation is one of those that the desk answers for anybody.
+    `counted` = the request counts against the limits per minute.
     """
 
     method: str
@@ -96,14 +113,25 @@ class Route(Struct, Generic[R], frozen=True):
     accept: Callable[[Started, Request], Reply] | None = None
     collect: Callable[[Outcome, Request], Reply] | None = None
     stream: Streamed | None = None
-    scope: Scope | None = None
+    scopes: tuple[Scope, ...] = ()
     open: bool = False
     counted: bool = True
+    ticket: str = ""
+    """Name of the query field that may hold a stream ticket instead of a credential in a header, for callers that
+    cannot send one. The ticket must be for the conversation that the path parameter `ticket_for` names."""
+    ticket_for: str = ""
+    forks: "Mapping[str, Route[Any]]" = EMPTY_FORKS
+    """Branches by name; each has this route's method and path. `decode` is not asked then."""
+    choose: Callable[[Request], str] | None = None
+    """Which branch a request means. Raises errors of the tree."""
     summary: str = ""
     takes: type | None = None
     """The body's struct, for documents; decoding is `decode`'s business."""
     gives: type | None = None
     """The answer's struct."""
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.path}>"
 
 
 class ConversationFiles(Struct, frozen=True):
@@ -130,7 +158,8 @@ class LoadedConversation(Struct, frozen=True):
 class Example(Struct, frozen=True):
     """A request from the system's own documentation, as it stands there but for host and credential.
 
-    The demo sends it; `expect` are texts that must stand in the answer.
+    The demo sends it; `expect` are texts that must stand in the answer. `keeps` names fields of the answer's JSON,
+    however deep: `{name}` in the path of a later example stands for what was kept.
     """
 
     title: str
@@ -138,6 +167,7 @@ class Example(Struct, frozen=True):
     path: str
     body: Any = None
     expect: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
 
 
 class Dialect(Struct, frozen=True):
@@ -155,6 +185,12 @@ class Dialect(Struct, frozen=True):
     fail: Callable[[DragomanError, Request | None], Reply]
     examples: tuple[Example, ...] = ()
     files: ConversationFiles | None = None
+    cors: tuple[str, ...] = ()
+    """Origins whose pages may call this API from a browser, besides those that `[server] cors_origins` names; "*" =
+    every page."""
+
+    def __repr__(self) -> str:
+        return f"<dialect {self.name}>"
 
 
 def json_reply(value: Any, *, status: int = 200, headers: Headers = ()) -> Reply:

@@ -4,7 +4,7 @@ from dragoman.core import events as ev
 from dragoman.core.events import Entry, Event
 from dragoman.core.names import ConversationId, RunId, Tape
 from dragoman.runtime.keeping import bodies_of
-from dragoman.stores.postgres.books import Books, OpenTape, place, title_text
+from dragoman.stores.postgres.books import NOW, UNCHANGED, Books, OpenTape, place, title_text
 from tests.stores.talk import PROJECT
 
 C = ConversationId("c")
@@ -15,7 +15,7 @@ def row(
     number: int = 7, *, head: int = 3, run: tuple[str, str, int, int] | None = LIVE, at: int = 2
 ) -> tuple[object, ...]:
     """As the query `tapes` answers. `run`: id, status, epoch, users; `at`: where it begins."""
-    tape = (number, PROJECT, C, '"t"', 4, 2, head, 3, 0, False)
+    tape = (number, PROJECT, C, '"t"', 4, 2, head, 3, 0, False, "me", True, False)
     if run is None:
         return (*tape, None, None, None, None, None, None, None)
     return (*tape, place(number, at), run[0], run[1], run[2], run[3], 0, False)
@@ -37,6 +37,7 @@ def test_a_tape_is_learnt_with_its_open_runs_in_order():
     tape = known(books, row(), row(run=("r2", "queued", 0, 2), at=5))
     assert books.tape_of(PROJECT, C) is tape
     assert (tape.head, tape.was, tape.messages, tape.turns, tape.title) == (3, 3, 4, 2, '"t"')
+    assert (tape.owner, tape.shared, tape.archived) == ("me", True, False)
     assert [(run.id, run.status, run.epoch, run.users, run.place) for run in tape.runs] == [
         ("r1", "running", 1, 1, place(7, 2)),
         ("r2", "queued", 0, 2, place(7, 5)),
@@ -82,8 +83,19 @@ def test_whatever_lists_show_takes_the_longer_statement():
     tape = known(books)
     put(books, tape, ev.TitleGiven('a "\0"'))
     name, args = books.statement((None, 1, "o", 2))
-    assert (name, len(args)) == ("write", 53)
+    assert (name, len(args)) == ("write", 56)
     assert tape.title == title_text('a "\0"') == '"a \\"\\u0000\\""'
+    assert tape.changed_at == NOW
+
+
+@pytest.mark.parametrize("note", [ev.SharingChanged(shared=False), ev.ArchivingChanged(archived=True)])
+def test_who_may_see_a_conversation_is_no_news_of_it(note: Event):
+    books = Books()
+    tape = known(books)
+    assert books.write(tape, None, (note,), bodies_of((note,))) == 4
+    name, _ = books.statement((None, 1, "o", 2))
+    assert (name, tape.changed_at, tape.written) == ("write", UNCHANGED, 3)
+    assert (tape.shared, tape.archived) != (True, False)
 
 
 def test_only_the_finished_reply_that_counts_is_noted():
@@ -120,10 +132,11 @@ def test_of_a_tape_that_was_not_written_nothing_is_shown_and_nothing_known():
 def test_a_new_tape_takes_the_next_number():
     books = Books()
     books.numbers = [Tape(9), Tape(8)]
-    tape = books.new_tape(PROJECT, C, "test", at=5)
+    events = (ev.ConversationCreated(PROJECT, C, "test", "me", "A title"),)
+    tape = books.new_tape(events[0], at=5)
+    assert (tape.origin, tape.owner, tape.title, tape.created_at) == ("test", "me", '"A title"', 5)
     run = books.new_run(tape, RunId("r1"), seq=2, users=3)
     assert (tape.number, run.place, run.users, books.numbers) == (8, place(8, 2), 3, [9])
-    events = (ev.ConversationCreated(PROJECT, C),)
     books.write(tape, None, events, bodies_of(events), at=5)
     ((_, entries, _),) = books.settle(frozenset({Tape(8)}), 99)
     assert entries == [Entry(1, RunId(""), 0.000005, events[0])]

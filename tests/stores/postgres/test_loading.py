@@ -29,7 +29,13 @@ STAYS = {
 
 PROJECTS: list[Row] = [("a", "A", 1.5), ("b", "Ökonomie", 1e9 / 3)]
 TITLE = 'NUL \0 and "quotes" 🦉'
-CONVERSATION: Row = (7, "a", "c", TITLE, "test", 1, 2, 3, 4, 5, "r", 4, 3, True)
+CONVERSATION: Row = (7, "a", "c", "me", True, False, TITLE, "test", 1, 2, 3, 4, 5, "r", 4, 3, True)
+RECORDS: list[Row] = [
+    (project, kind, record_id, "me", True, "", 2, 1.5, 2.5, "me", "you", None, "{}")
+    for project in ("", "a")
+    for kind in ("rule", "skill")
+    for record_id in ("Z", "a", "é")
+]
 RUN: Row = (7 << 32 | 2, 9, "r", "a", "running", 3, 1, 1, 0, 0, 5, False, False, "f")
 
 
@@ -51,7 +57,8 @@ async def ask(url: str, query: str, *args: Any) -> list[tuple[Any, ...]]:
 
 
 async def rows(target: PostgresTarget, table: Table) -> list[Row]:
-    return await target.rows(table, after="" if table.key == "id" else 0, until="~" if table.key == "id" else 1 << 62)
+    until = ("~",) * table.key_columns if table.name in ("projects", "records") else (1 << 62,)
+    return await target.rows(table, after=None, until=until)
 
 
 async def test_every_table_and_column_is_taken_over_or_stays_for_a_reason(url: str):
@@ -73,8 +80,8 @@ async def test_what_is_put_is_given_back_and_kept_once_committed(url: str):
         await target.put(BY_NAME["conversations"], [CONVERSATION])
         await target.put(BY_NAME["runs"], [RUN])
         assert await rows(target, BY_NAME["projects"]) == PROJECTS
-        assert await target.rows(BY_NAME["projects"], after="a", until="b") == PROJECTS[1:]
-        assert await target.rows(BY_NAME["projects"], after="", until="a") == PROJECTS[:1]
+        assert await target.rows(BY_NAME["projects"], after=("a",), until=("b",)) == PROJECTS[1:]
+        assert await target.rows(BY_NAME["projects"], after=None, until=("a",)) == PROJECTS[:1]
         assert await target.count(BY_NAME["projects"]) == 2
         assert await rows(target, BY_NAME["conversations"]) == [CONVERSATION]
         assert await rows(target, BY_NAME["runs"]) == [RUN]
@@ -82,6 +89,17 @@ async def test_what_is_put_is_given_back_and_kept_once_committed(url: str):
 
     assert await ask(url, "select id, name, created_at from projects order by id") == PROJECTS
     assert await ask(url, "select owner, lease_until from runs") == [("", None)]
+
+
+async def test_of_a_key_of_several_columns_all_count(url: str):
+    async with open_target(url) as target:
+        table = BY_NAME["records"]
+        await target.put(table, RECORDS)
+        assert await rows(target, table) == RECORDS
+        for cut in range(1, len(RECORDS)):
+            until = RECORDS[cut - 1][:3]
+            assert await target.rows(table, after=None, until=until) == RECORDS[:cut]
+            assert await target.rows(table, after=until, until=("a", "skill", "é")) == RECORDS[cut:]
 
 
 async def test_what_comes_next_is_numbered_from_behind_what_was_put(url: str):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dragoman.core.errors import Unavailable
+from dragoman.core.names import ProjectId
 from dragoman.runtime import fuses
 from dragoman.runtime.fuses import FuseBlown
 from dragoman.stores.postgres.connection import Connection, Server
@@ -12,6 +13,7 @@ from dragoman.stores.postgres.connection import connect as connect_as_the_store
 from dragoman.stores.postgres.migrations import Step, migrate, settle_schema, steps
 from dragoman.stores.postgres.store import open_store
 from tests.stores.postgres.database import SERVER, connect, new_schema
+from tests.stores.talk import turn
 
 FIRST = Step(1, 1, "0001_first.sql", "create table a (x int);\ncreate table b (x int);\n")
 SECOND = Step(2, 1, "0002_second.sql", "alter table a add column y int;\n")
@@ -176,3 +178,34 @@ async def test_a_server_that_will_not_do_is_refused(row: tuple[Any, ...], senten
     assert sentence in refused.value.detail
     assert refused.value.detail.startswith("The database h/d ")
     assert server.schema == ""
+
+
+PUT = """
+insert into conversations (tape, project, id, title, origin, created_at, updated_at, messages, turns, head, live_run,
+    written, replied, spoke)
+values ($1, 'default', $2, '"T"', 'grip', 5, 6, 2, 1, 1, '', 0, 0, false)
+"""
+"""As step 1's code writes it."""
+
+
+async def test_a_schema_of_step_1_learns_whose_its_conversations_are(connection: Connection, server: Server, url: str):
+    await migrate(connection, server, steps()[:1])
+    made = '{"kind":"conversation_created","project":"default","conversation":"c","origin":"grip"%s}'
+    for tape, owner in ((1, ',"owner":"ann"'), (2, ""), (3, ',"owner":"Änne 🦉"')):
+        await connection.execute(PUT, tape, f"c{tape}")
+        row = (tape << 32 | 1, 0, 5, 0, "", "conversation_created", made % owner)
+        await connection.execute("insert into entries values ($1, $2, $3, $4, $5, $6, $7)", *row)
+    await connection.execute(PUT, 4, "c4")  # whatever became of its tape
+    await connection.execute(
+        "insert into credentials (id, project, name, scopes, hash, pepper_id, created_at)"
+        " values ('k', 'default', 'n', '', 'x', 'p', 1.0)"
+    )
+
+    store = await open_store(url)
+    await connection.execute(PUT, 9, "c9")  # code of step 1 works on
+    found = (await store.page(ProjectId("default"), after="", limit=0)).items
+    assert [info.owner for info in found] == ["ann", "", "Änne 🦉", "", ""]
+    assert {(info.title, info.updated_at, info.shared, info.archived) for info in found} == {("T", 6e-6, False, False)}
+    assert [credential.subject for credential in await store.credentials(None)] == [""]
+    assert (await store.accept(turn("c1", "r", only_owner="ann"))).created is False
+    await store.close()

@@ -7,6 +7,7 @@ import pytest
 
 from dragoman.core import events as ev
 from dragoman.core.names import Tape
+from dragoman.core.operations import Archived
 from dragoman.stores.postgres.books import place
 from dragoman.stores.postgres.connection import Connection, Server
 from dragoman.stores.postgres.connection import connect as connect_as_the_store
@@ -14,7 +15,7 @@ from dragoman.stores.postgres.migrations import settle_schema
 from dragoman.stores.postgres.queries import QUERIES, parse
 from dragoman.stores.postgres.store import PostgresStore, open_store
 from tests.stores.postgres.database import new_schema
-from tests.stores.talk import append, begin, finish, say
+from tests.stores.talk import PROJECT, append, begin, finish, say
 
 FOLDER = Path(__file__).parents[3] / "src/dragoman/stores/postgres"
 SMALL = "projects|credentials|probes|schema_version|installation"
@@ -99,6 +100,48 @@ async def test_deltas_cost_a_history_nothing(store: PostgresStore, connection: C
         first, last = place(claim.tape, 0), place(claim.tape, 2**32 - 1)
         costs.append(await cost(connection, "history", first, last, last, 1000))
         assert len(await store.history(claim.tape, before=10**6, chars_max=1000)) == 5
+    assert costs[1] <= costs[0] * 1.5
+
+
+async def test_a_shelf_costs_what_its_owner_has_and_not_what_the_project_has(
+    store: PostgresStore, connection: Connection
+):
+    costs: list[int] = []
+    args = (PROJECT, "ann", [], False, 10, 0)
+    for others in (5, 100):
+        for number in range(others):
+            await begin(store, f"b{others}-{number}", f"b{others}-{number}", owner="bob")
+        for number in range(3 if not costs else 0):
+            await begin(store, f"a{number}", f"a{number}", owner="ann")
+        costs.append(await cost(connection, "conversations_shelf", *args))
+        found = await store.browse(PROJECT, owner="ann", origins=(), archived=Archived.WITHOUT, limit=10, offset=0)
+        assert found.total == len(found.items) == 3
+    assert costs[1] <= costs[0] * 1.5
+
+
+async def test_what_is_at_work_costs_the_same_however_much_its_owner_has(store: PostgresStore, connection: Connection):
+    costs: list[int] = []
+    for more in (5, 200):
+        for number in range(more):
+            await say(store, f"c{more}-{number}", f"r{more}-{number}", "q", "a")
+        await begin(store, f"live{more}", f"live{more}")
+        await connection.execute("vacuum analyze runs")  # as the server does by itself before long
+        costs.append(await cost(connection, "conversations_live", PROJECT, "c1"))
+        assert len(await store.live_of(PROJECT, "c1")) == len(costs)
+    assert costs[1] <= costs[0] + 5
+
+
+async def test_counting_turns_costs_what_is_counted_and_not_what_ever_was(store: PostgresStore, connection: Connection):
+    costs: list[int] = []
+    for older in (5, 200):
+        for number in range(older):
+            await say(store, "c", f"{older}-{number}", "q", "a")
+        since = await connection.fetchval("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
+        for number in range(3):
+            await say(store, "c", f"new-{older}-{number}", "q", "a")
+        await connection.execute("analyze runs")  # as the server does by itself before long
+        costs.append(await cost(connection, "turns_since", PROJECT, since))
+        assert await store.turns_since(PROJECT, at=since / 1e6) == 3
     assert costs[1] <= costs[0] * 1.5
 
 

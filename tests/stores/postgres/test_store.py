@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dragoman.core import events as ev
-from dragoman.core.errors import Unavailable
+from dragoman.core.errors import NotFound, Unavailable
 from dragoman.core.events import dump_event
 from dragoman.core.names import ConversationId, RunId
 from dragoman.runtime.ports import StaleClaim
@@ -214,10 +214,66 @@ async def test_a_wish_reaches_the_owner_wherever_it_was_told(stores: list[Postgr
     await owner.bell()
     ringing = asyncio.ensure_future(owner.bell())
     await asyncio.sleep(0)
-    assert await other.ask(claim.run, ev.CancelAsked("me")) is True
+    assert await other.ask(claim.run, ev.CancelAsked("me")) == 4
     await asyncio.wait_for(ringing, 5)
-    assert await owner.asked([claim]) == {"r1"}
+    assert await owner.asked([claim]) == {"r1": 4}
     assert await owner.append(claim, (ev.TextAdded("x"),), after=3) == 5
+
+
+async def test_a_note_of_another_process_reaches_readers_and_does_not_make_the_owner_stale(
+    stores: list[PostgresStore],
+):
+    owner, other = stores
+    claim = await begin(owner, "c", "r1")
+    reading = asyncio.ensure_future(owner.grown(claim.tape, after=3))
+    await asyncio.sleep(0)
+    assert await other.note(PROJECT, claim.conversation, (ev.TitleGiven("Theirs"), ev.SharingChanged(shared=True))) == 5
+    await asyncio.wait_for(reading, 5)
+    assert [entry.seq for entry in await owner.read(claim.tape, after=3)] == [4, 5]
+    assert await owner.append(claim, (ev.TextAdded("x"),), after=3) == 6
+    await other.note(PROJECT, claim.conversation, (ev.ArchivingChanged(archived=True),))
+    assert await owner.finish(claim, (ev.ReplyFinished("x"), ev.RunCompleted()), after=6, weight=1) is None
+    for store in stores:
+        info = await store.get(PROJECT, claim.conversation)
+        assert info is not None
+        assert (info.title, info.shared, info.archived, info.messages, info.head) == ("Theirs", True, True, 2, 9)
+
+
+async def test_notes_of_two_processes_beside_an_owner_leave_no_gap(stores: list[PostgresStore]):
+    owner, _ = stores
+    claim = await begin(owner, "c", "r1")
+    last = claim.seq
+
+    async def write() -> None:
+        nonlocal last
+        for number in range(40):
+            last = await owner.append(claim, (ev.TextAdded(str(number)),), after=last)
+
+    async def note(store: PostgresStore, shared: bool) -> list[int]:
+        event = ev.SharingChanged(shared=shared)
+        return [await store.note(PROJECT, claim.conversation, (event,)) for _ in range(20)]
+
+    async with asyncio.timeout(60):
+        _, *noted = await asyncio.gather(write(), note(stores[0], True), note(stores[1], False))
+    entries = await owner.read(claim.tape, after=0)
+    assert [entry.seq for entry in entries] == list(range(1, 3 + 40 + 40 + 1))
+    texts = [entry.event.text for entry in entries if isinstance(entry.event, ev.TextAdded)]
+    assert texts == [str(number) for number in range(40)]
+    found = {entry.seq: entry.event.shared for entry in entries if isinstance(entry.event, ev.SharingChanged)}
+    assert found == {**dict.fromkeys(noted[0], True), **dict.fromkeys(noted[1], False)}
+    infos = [await store.get(PROJECT, claim.conversation) for store in stores]
+    assert [info is not None and info.shared for info in infos] == [found[max(found)]] * 2
+
+
+async def test_whose_a_conversation_is_does_not_rest_on_memory(stores: list[PostgresStore]):
+    ours, theirs = stores
+    await begin(ours, "c", "r1", owner="ann")
+    assert (await theirs.accept(turn("c", "r2", only_owner="ann"))).claim is None
+    await ours.delete(PROJECT, ConversationId("c"))
+    await begin(ours, "c", "r3", owner="bob")
+    with pytest.raises(NotFound):
+        await theirs.accept(turn("c", "r4", only_owner="ann"))
+    assert (await theirs.accept(turn("c", "r5", only_owner="bob"))).claim is None
 
 
 async def test_what_is_pruned_elsewhere_is_not_shown_for_long(stores: list[PostgresStore]):

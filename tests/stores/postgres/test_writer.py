@@ -107,7 +107,7 @@ async def test_what_another_wrote_in_between_is_written_behind(stores: list[Post
     waiting = await theirs.accept(turn("c", "r2"))
     assert (waiting.tape, waiting.seq, waiting.created, waiting.claim) == (claim.tape, 4, False, None)
     assert await ours.append(claim, X, after=3) == 5
-    assert await theirs.ask(claim.run, ev.CancelAsked()) is True
+    assert await theirs.ask(claim.run, ev.CancelAsked()) == 6
     following = await ours.finish(claim, (ev.RunCompleted(),), after=5, weight=1)
     assert following == Claim(PROJECT, ConversationId("c"), claim.tape, RunId("r2"), 1, 8)
 

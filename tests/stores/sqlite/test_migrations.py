@@ -7,7 +7,7 @@ import pytest
 
 from dragoman.core import events as ev
 from dragoman.core.errors import Conflict, Unavailable
-from dragoman.core.names import ProjectId, Tape
+from dragoman.core.names import ConversationId, ProjectId, Tape
 from dragoman.core.operations import Mark
 from dragoman.runtime import fuses
 from dragoman.runtime.fuses import FuseBlown
@@ -247,3 +247,38 @@ def test_a_script_falls_into_statements_triggers_whole():
 def test_half_a_statement_is_an_error():
     with pytest.raises(RuntimeError, match="ends inside a statement: create table b"):
         statements("create table a (x);\ncreate table b (\n")
+
+
+async def test_a_file_of_step_2_learns_whose_its_conversations_are(path: Path):
+    connection = connect(path, create=True)
+    migrate(connection, path, steps()[:2], holds_lock=True)
+    made = '{"kind":"conversation_created","project":"default","conversation":"c","origin":"grip"%s}'
+    columns = "tape, project, id, title, origin, created_at, updated_at, messages, turns, live_run"
+    put = f"insert into conversations ({columns})"
+    for tape, owner in ((1, ',"owner":"ann"'), (2, ""), (3, ',"owner":"Änne 🦉"')):
+        connection.execute(f"{put} values ({tape}, 'default', 'c{tape}', 'T', 'grip', 5, 6, 2, 1, '')")
+        row = (tape << 32 | 1, 0, "", "conversation_created", 5, 0, made % owner)
+        connection.execute("insert into entries values (?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute(f"{put} values (4, 'default', 'c4', 'T', 'grip', 5, 6, 2, 1, '')")  # whatever became of its tape
+    connection.execute(
+        "insert into credentials (id, project, name, scopes, hash, pepper_id, created_at)"
+        " values ('k', 'default', 'n', '', x'00', 'p', 1.0)"
+    )
+    connection.close()
+
+    store = await open_store(path, FixedClock(at=10.0), writer=True)
+    found = (await store.page(ProjectId("default"), after="", limit=0)).items
+    assert [info.owner for info in found] == ["ann", "", "Änne 🦉", ""]
+    assert {(info.title, info.updated_at, info.shared, info.archived) for info in found} == {("T", 6e-6, False, False)}
+    assert [credential.subject for credential in await store.credentials(None)] == [""]
+    assert (await store.accept(turn("c1", "r", only_owner="ann"))).created is False
+    await store.close()
+
+    connection = connect(path)  # code of step 2 works on
+    connection.execute(f"{put} values (9, 'default', 'c9', 'T', 'grip', 5, 6, 2, 1, '')")
+    connection.close()
+    again = await open_store(path, FixedClock(at=10.0), writer=True)
+    info = await again.get(ProjectId("default"), ConversationId("c9"))
+    assert info is not None
+    assert (info.owner, info.shared, info.archived) == ("", False, False)
+    await again.close()

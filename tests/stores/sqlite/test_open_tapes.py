@@ -34,7 +34,7 @@ async def test_an_open_run_is_read_from_the_file_as_it_was_remembered(tmp_path: 
     await first.close()
 
     second = await open_store(tmp_path / "x.db", clock, writer=True)
-    assert await second.asked((spoke, streaming, silent)) == {"r1"}
+    assert await second.asked((spoke, streaming, silent)) == {"r1": 7}
     assert await second.append(spoke, (ev.TextAdded("y"),), after=6) == 8
     assert await second.append(streaming, (ev.TextAdded("y"),), after=5) == 6
     assert await second.append(silent, (ev.ReplyStarted("a", "m"),), after=3) == 5

@@ -12,9 +12,10 @@ from dragoman.runtime.keeping import KINDS
 from dragoman.stores.sqlite import reading
 from dragoman.stores.sqlite.connection import open_reader
 from dragoman.stores.sqlite.migrations import statements, steps
-from dragoman.stores.sqlite.open_tapes import place
+from dragoman.stores.sqlite.open_tapes import microseconds, place
 from dragoman.stores.sqlite.queries import QUERIES, columns, for_rows, parse, statement
 from dragoman.stores.sqlite.store import SqliteStore, open_store
+from dragoman.stores.sqlite.unloading import QUERIES as UNLOADING
 from tests.stores.talk import PROJECT, append, begin, finish, say
 from tests.support import FixedClock
 
@@ -25,6 +26,9 @@ READING = (
     "head",
     "conversations_page",
     "conversation",
+    "conversations_shelf",
+    "conversations_live",
+    "turns_since",
     "run",
     "runs_newest",
     "runs_unfinished",
@@ -70,15 +74,17 @@ def test_no_table_is_read_from_end_to_end(schema: sqlite3.Connection, name: str)
     plan = [detail for *_, detail in schema.execute(*explained(name, "explain query plan"))]
     tables = "entries|deltas|runs|conversations|x|f|o|n|d"
     scans = [detail for detail in plan if re.match(rf"SCAN ({tables})\b", detail) or "AUTOMATIC" in detail]
-    if name in ("runs_unfinished", "runs_running"):  # an index of nothing but open runs
+    if name in ("runs_unfinished", "runs_running", "conversations_live"):  # an index of nothing but open runs
         scans = [scan for scan in scans if "USING INDEX runs_open" not in scan]
     assert scans == []
 
 
 def test_what_others_write_is_told_from_what_owners_write_by_its_kind():
     asks = {KINDS[kind] for kind in ev.ASKS}
-    for name in ("run_last_places", "run_written_after"):
-        assert set(re.findall(r"kind (?:<>|=) '(\w+)'", QUERIES[name])) == asks
+    for sql in (QUERIES["run_last_places"], QUERIES["run_written_after"], UNLOADING["runs"]):
+        lists = re.findall(r"kind (?:not )?in \(([^)]*)\)", sql)
+        assert lists
+        assert all(set(re.findall(r"'(\w+)'", each)) == asks for each in lists)
 
 
 def test_a_file_of_statements_falls_into_names():
@@ -164,4 +170,36 @@ async def test_one_conversation_and_its_head_cost_the_same_however_long_it_is(st
         assert info.head == length + 3
         costs.append(cost(connection, "conversation", PROJECT, name))
     connection.close()
+    assert costs[1] == pytest.approx(costs[0], rel=0.01)
+
+
+async def test_a_shelf_costs_what_its_owner_has_and_not_what_the_project_has(store: SqliteStore):
+    costs: list[int] = []
+    connection = open_reader(store.path)
+    for others in (5, 200):
+        for number in range(others):
+            await begin(store, f"b{others}-{number}", f"b{others}-{number}", owner="bob")
+        for number in range(3 if not costs else 0):
+            await begin(store, f"a{number}", f"a{number}", owner="ann")
+        costs.append(cost(connection, "conversations_shelf", PROJECT, "ann", "[]", 0, 10, 0))
+        assert reading.shelf(connection, "conversations_shelf", PROJECT, "ann", "[]", 0, 10, 0).total == 3
+    connection.close()
+    assert costs[1] == pytest.approx(costs[0], rel=0.01)
+
+
+async def test_counting_turns_costs_what_is_counted_and_not_what_ever_was(tmp_path: Path):
+    costs: list[int] = []
+    clock = FixedClock()
+    store = await open_store(tmp_path / "turns.db", clock, writer=True)
+    connection = open_reader(store.path)
+    for older in (5, 200):
+        for number in range(older):
+            await say(store, "c", f"{older}-{number}", "q", "a")
+        clock.move(10.0)
+        for number in range(3):
+            await say(store, "c", f"new-{older}-{number}", "q", "a")
+        costs.append(cost(connection, "turns_since", PROJECT, microseconds(clock.at)))
+        assert await store.turns_since(PROJECT, at=clock.at) == 3
+    connection.close()
+    await store.close()
     assert costs[1] == pytest.approx(costs[0], rel=0.01)

@@ -47,7 +47,7 @@ def test_of_work_that_raises_nothing_is_kept(connection: sqlite3.Connection):
 
 def test_deleting_a_tape_says_whether_there_was_one(connection: sqlite3.Connection):
     connection.execute(
-        "insert into conversations values (5, 'p', 'c', '', '', 0, 0, 0, 0, '')",
+        "insert into conversations values (5, 'p', 'c', '', '', 0, 0, 0, 0, '', 'o', 0, 0)",
     )
     statements = OwnTransaction(connection)
     assert [delete_tape(statements, Tape(5)) for _ in range(2)] == [True, False]

@@ -69,13 +69,14 @@ def test_rows_are_whole_in_order_and_as_many_as_are_counted(path: Path, table: T
 
         assert len(found) == source.count(table) > 0
         assert {len(row) for row in found} == {len(table.columns)}
-        assert [row[0] for row in found] == sorted({row[0] for row in found})
+        keys = [row[: table.key_columns] for row in found]
+        assert keys == sorted(set(keys))
 
 
 def test_of_a_run_at_work_it_is_told_how_far_it_is(path: Path):
     with open_source(path) as source:
         shown = {
-            row[2]: row[9:]
+            row[2]: row[12:]
             for row in rows(source, "conversations")
             if row[2] in ("lost", "at a tool", "asked", "plain")
         }
@@ -83,14 +84,23 @@ def test_of_a_run_at_work_it_is_told_how_far_it_is(path: Path):
 
     assert shown == {
         "lost": (9, "r-lost", 9, 0, True),
-        "at a tool": (6, "r-tool", 6, 5, False),
+        "at a tool": (8, "r-tool", 6, 5, False),
         "asked": (9, "r-asked", 5, 0, True),
         "plain": (*shown["plain"][:1], "", 0, 0, False),
     }
+    assert runs["r-tool"] == (7, False, False)
     assert runs["r-asked"] == (9, False, False)  # asked, spoke, pruned
     assert runs["r-pruned"] == (0, True, True)
     assert runs["r-plain-1"] == (0, False, False)
     assert runs["r-plain-2"] == (0, True, False)
+
+
+def test_whose_a_conversation_is_and_who_may_see_it_is_told(path: Path):
+    with open_source(path) as source:
+        shown = {row[1:3]: row[3:7] for row in rows(source, "conversations")}
+
+    assert shown["default", "plain"] == ("c1", True, False, "renamed 🦉")
+    assert shown["other", "plain"] == ("c1", False, True, "")
 
 
 def test_the_numbers_that_are_taken_are_told(path: Path):

@@ -93,7 +93,7 @@ async def opened_with(
     clock = clock or FixedClock()
     await (await open_store(path, clock, writer=False)).close()
     tails = Tails()
-    return SqliteStore(path, tails, None, Writer(path, clock, tails, connect=connect, tapes_max=tapes_max))
+    return SqliteStore(path, tails, None, Writer(path, clock, tails, connect=connect, tapes_max=tapes_max), clock)
 
 
 def io_error(code: int = sqlite3.SQLITE_IOERR_FSYNC) -> sqlite3.OperationalError:
@@ -252,7 +252,7 @@ async def test_a_write_whose_word_was_lost_is_not_written_twice(store: SqliteSto
     watch.fault = io_error()
     with pytest.raises(Unavailable):
         await store.append(claim, (ev.ReplyFinished("x"),), after=5)
-    assert await store.asked((claim,)) == {"r1"}
+    assert await store.asked((claim,)) == {"r1": 6}
     assert await store.append(claim, (ev.ReplyFinished("x"),), after=5) == 7
     watch.fault = io_error()
     with pytest.raises(Unavailable):

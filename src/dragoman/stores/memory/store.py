@@ -3,7 +3,7 @@
 Synchronous inside: between two awaits of a caller a method has happened wholly or not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
 from msgspec.structs import replace
@@ -12,27 +12,29 @@ from dragoman.access.ports import Credential, Project
 from dragoman.core.errors import Unavailable
 from dragoman.core.events import DELTAS, ConversationCreated, Entry, Event, MessagesImported
 from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
-from dragoman.core.operations import ConversationInfo, ConversationPage, RunView
+from dragoman.core.operations import Archived, ConversationInfo, ConversationPage, ConversationShelf, RunView
 from dragoman.runtime.fuses import blow
 from dragoman.runtime.keeping import (
     bodies_of,
+    check_all,
     check_appended,
     check_asked,
     check_finished,
     check_keys,
+    check_noted,
     conversation_taken,
-    counted_import,
     no_conversation,
     no_project,
     project_taken,
     queue_full,
+    refuse_stranger,
     stale_after,
     users_in,
-    weight_of_import,
 )
 from dragoman.runtime.leases import Bell, Leases
 from dragoman.runtime.ports import LEASE_S, Accepted, Claim, NewTurn, StaleClaim
 from dragoman.runtime.tail import Tails
+from dragoman.stores.memory.records import MemoryRecords
 from dragoman.stores.memory.tapes import Tapes
 
 
@@ -46,6 +48,7 @@ class MemoryStore:
         self._tails = Tails(entries_max=0)  # for wake-ups only: the tapes are here
         self._leases = Leases(clock, lease_s=lease_s)
         self._bell = Bell()
+        self.records = MemoryRecords(clock)
         self._open: Tapes | None = Tapes(clock, self._tails, self._leases, tapes_max=tapes_max)
 
     @property
@@ -60,11 +63,13 @@ class MemoryStore:
     async def close(self) -> None:
         """Everything is gone."""
         self._open = None
+        self.records.close()
 
     # -- Log -------------------------------------------------------------------------------------------------------
 
     async def accept(self, turn: NewTurn) -> Accepted:
         check_keys(project=turn.project, conversation=turn.conversation, run=turn.run, key=turn.mark.key)
+        check_keys(owner=turn.created.owner)
         bodies_of((turn.created, turn.received))
         kept = self._kept
         before = kept.accepted_before(turn)
@@ -74,8 +79,10 @@ class MemoryStore:
         created = tape is None
         if tape is None and turn.must_exist:
             raise no_conversation(turn.conversation)
-        if tape is not None and len(tape.open) > turn.queue_max:
-            raise queue_full(len(tape.open) - 1)
+        if tape is not None:
+            refuse_stranger(turn, tape.info.owner)
+            if len(tape.open) > turn.queue_max:
+                raise queue_full(len(tape.open) - 1)
         kept.refuse_taken(turn.run)
         blow("accept.before_commit")
         now = self._clock.now()
@@ -179,27 +186,39 @@ class MemoryStore:
         self._kept.end(tape, found, end, weight=0)
         return True
 
-    async def ask(self, run: RunId, event: Event) -> bool:
+    async def ask(self, run: RunId, event: Event) -> int:
         check_keys(run=run)
         check_asked(event)
         bodies_of((event,))
         found = self._kept.runs.get(run)
         if found is None or found.view.status != "running":
-            return False
+            return 0
         blow("ask.before_commit")
         self._kept.ask(self._kept.home_of(found), found, event)
         self._bell.ring()
         blow("ask.after_commit")
-        return True
+        return found.asked
 
-    async def asked(self, claims: Sequence[Claim]) -> frozenset[RunId]:
+    async def asked(self, claims: Sequence[Claim]) -> Mapping[RunId, int]:
         runs = self._kept.runs
         found = ((claim, runs.get(claim.run)) for claim in claims)
-        return frozenset(
-            claim.run
+        return {
+            claim.run: run.asked
             for claim, run in found
             if run is not None and run.view.status == "running" and run.asked > claim.seq
-        )
+        }
+
+    async def note(self, project: ProjectId, conversation: ConversationId, events: Sequence[Event]) -> int:
+        check_keys(project=project, conversation=conversation)
+        check_noted(events)
+        bodies_of(events)
+        tape = self._kept.tape_of(project, conversation)
+        if tape is None:
+            raise no_conversation(conversation)
+        blow("note.before_commit")
+        self._kept.write(tape, None, events)
+        blow("note.after_commit")
+        return tape.info.head
 
     async def bell(self) -> None:
         await self._bell.rung()
@@ -256,9 +275,33 @@ class MemoryStore:
             return ConversationPage(tuple(found))
         return ConversationPage(tuple(found[:limit]), next=found[limit - 1].id)
 
+    async def browse(
+        self,
+        project: ProjectId,
+        *,
+        owner: str | None,
+        origins: Collection[str],
+        archived: Archived,
+        limit: int,
+        offset: int,
+    ) -> ConversationShelf:
+        check_keys(project=project, owner=owner or "")
+        check_all(origins=origins)
+        found = self._kept.shelf(project, owner, origins, archived)
+        first = max(offset, 0)
+        return ConversationShelf(tuple(found[first : first + max(limit, 0)]), len(found))
+
     async def count(self, project: ProjectId) -> int:
         check_keys(project=project)
         return sum(tape.project == project for tape in self._kept.tapes.values())
+
+    async def turns_since(self, project: ProjectId, *, at: float) -> int:
+        check_keys(project=project)
+        return self._kept.turns_since(project, at)
+
+    async def live_of(self, project: ProjectId, owner: str) -> Sequence[ConversationInfo]:
+        check_keys(project=project, owner=owner)
+        return tuple(info for info in self._kept.live(project) if info.owner == owner)
 
     async def delete(self, project: ProjectId, conversation: ConversationId) -> Sequence[RunId] | None:
         check_keys(project=project, conversation=conversation)
@@ -271,22 +314,12 @@ class MemoryStore:
     async def put_messages(
         self, created: ConversationCreated, imported: MessagesImported, *, at: float, updated_at: float, run: RunId
     ) -> ConversationInfo:
-        check_keys(project=created.project, conversation=created.conversation, run=run)
+        check_keys(project=created.project, conversation=created.conversation, run=run, owner=created.owner)
         bodies_of((created, imported))
         if self._kept.tape_of(created.project, created.conversation) is not None:
             raise conversation_taken(created.conversation)
-        kept = self._kept
-        kept.refuse_taken(run)
-        tape = kept.add_tape(created, at=at)
-        new = kept.add_run(tape, run, users=0, at=at)
-        kept.write(tape, new, (imported,), at=at)
-        tape.open.remove(new)
-        tape.ended_well.append(new)
-        new.weight = weight_of_import(imported)
-        new.view = replace(new.view, status="completed", ended_at=updated_at)
-        tape.info = replace(tape.info, messages=counted_import(imported), turns=1, updated_at=updated_at, live_run=None)
-        kept.rest(tape)
-        return tape.info
+        self._kept.refuse_taken(run)
+        return self._kept.put_messages(created, imported, at=at, updated_at=updated_at, run=run)
 
     async def run(self, project: ProjectId | None, run: RunId) -> RunView | None:
         check_keys(project=project or "", run=run)
@@ -330,6 +363,7 @@ class MemoryStore:
         for tape in [tape for tape in kept.tapes.values() if tape.project == project]:
             kept.drop(tape)
         kept.credentials = {name: one for name, one in kept.credentials.items() if one.project != project}
+        self.records.drop_project(project)
         return kept.projects.pop(project, None) is not None
 
     async def credential(self, credential_id: str) -> Credential | None:
@@ -342,7 +376,7 @@ class MemoryStore:
         return tuple(sorted(found, key=lambda credential: (credential.created_at, credential.id)))
 
     async def put_credential(self, credential: Credential) -> None:
-        check_keys(credential=credential.id, project=credential.project, name=credential.name)
+        check_keys(id=credential.id, project=credential.project, name=credential.name, subject=credential.subject)
         if credential.project not in self._kept.projects:
             raise no_project(credential.project)
         self._kept.credentials[credential.id] = credential

@@ -2,17 +2,29 @@
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import assert_never
 
 from msgspec.structs import replace
 
 from dragoman.access.ports import Credential, Project
 from dragoman.core import events as ev
 from dragoman.core.errors import LimitReached
-from dragoman.core.events import ASKS, DELTAS, ConversationCreated, Entry, Event
+from dragoman.core.events import ASKS, DELTAS, NOTES, ConversationCreated, Entry, Event, Note
 from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
-from dragoman.core.operations import ConversationInfo, RunView
-from dragoman.runtime.keeping import counted, key_reused, replied_at, run_taken, stale, stale_after, status_of
+from dragoman.core.operations import Archived, ConversationInfo, RunView
+from dragoman.runtime.keeping import (
+    counted,
+    counted_import,
+    is_import,
+    key_reused,
+    replied_at,
+    run_taken,
+    stale,
+    stale_after,
+    status_of,
+    weight_of_import,
+)
 from dragoman.runtime.leases import Leases
 from dragoman.runtime.ports import KEY_KEPT_S, Accepted, Claim, NewTurn
 from dragoman.runtime.tail import Tails
@@ -130,7 +142,9 @@ class Tapes:
             self.drop(self.tapes[next(iter(self._idle))])
         self._last_tape += 1
         number = Tape(self._last_tape)
-        info = ConversationInfo(created.conversation, number, "", created.origin, at, at, 0, 0, 0)
+        info = ConversationInfo(
+            *(created.conversation, number, created.title, created.origin, at, at, 0, 0, 0), owner=created.owner
+        )
         tape = self.tapes[number] = OneTape(created.project, info)
         self._numbers[created.project, created.conversation] = number
         self.write(tape, None, (created,), at=at)
@@ -145,6 +159,20 @@ class Tapes:
         tape.open.append(new)
         self._idle.pop(tape.info.tape, None)
         return new
+
+    def put_messages(
+        self, created: ConversationCreated, imported: ev.MessagesImported, *, at: float, updated_at: float, run: RunId
+    ) -> ConversationInfo:
+        tape = self.add_tape(created, at=at)
+        new = self.add_run(tape, run, users=0, at=at)
+        self.write(tape, new, (imported,), at=at)
+        tape.open.remove(new)
+        tape.ended_well.append(new)
+        new.weight = weight_of_import(imported)
+        new.view = replace(new.view, status="completed", ended_at=updated_at)
+        tape.info = replace(tape.info, messages=counted_import(imported), turns=1, updated_at=updated_at, live_run=None)
+        self.rest(tape)
+        return tape.info
 
     def drop(self, tape: OneTape) -> None:
         del self.tapes[tape.info.tape]
@@ -164,6 +192,29 @@ class Tapes:
         if tape is None or run is None or run.view.id != claim.run or run.view.epoch != claim.epoch:
             raise stale(claim)
         return tape, run
+
+    def shelf(
+        self, project: ProjectId, owner: str | None, origins: Collection[str], archived: Archived
+    ) -> list[ConversationInfo]:
+        wanted = {Archived.WITHOUT: (False,), Archived.ONLY: (True,), Archived.WITH: (False, True)}[archived]
+        found = [
+            tape.info
+            for tape in self.tapes.values()
+            if tape.project == project
+            and owner in (None, tape.info.owner)
+            and (not origins or tape.info.origin in origins)
+            and tape.info.archived in wanted
+        ]
+        return sorted(found, key=lambda info: (-info.updated_at, info.id))
+
+    def live(self, project: ProjectId) -> Iterator[ConversationInfo]:
+        """Conversations with a run at work, oldest run first."""
+        live = (run for run in self.runs.values() if run.view.status == "running" and run.project == project)
+        return (self.home_of(run).info for run in live)
+
+    def turns_since(self, project: ProjectId, at: float) -> int:
+        views = (run.view for run in self.runs.values() if run.project == project)
+        return sum(view.started_at >= at and not is_import(view) for view in views)
 
     # -- what happens to them --------------------------------------------------------------------------------------
 
@@ -190,8 +241,8 @@ class Tapes:
         for event in events:
             seq += 1
             added.append(Entry(seq, run_id, at, event))
-            if isinstance(event, ev.TitleGiven):
-                self.update(tape, title=event.title)
+            if isinstance(event, NOTES):
+                self._fold(tape, event)
             elif run is not None:
                 run.replied_seq = replied_at(run.replied_seq, event, seq)
                 run.spoke = run.spoke or isinstance(event, DELTAS)
@@ -200,6 +251,17 @@ class Tapes:
         if run is not None:
             run.last = run.written = seq
         self._tails.push(tape.info.tape, added, [0] * len(added))
+
+    def _fold(self, tape: OneTape, note: Note) -> None:
+        match note:
+            case ev.TitleGiven(title=title):
+                self.update(tape, title=title)
+            case ev.SharingChanged(shared=shared):
+                tape.info = replace(tape.info, shared=shared)
+            case ev.ArchivingChanged(archived=archived):
+                tape.info = replace(tape.info, archived=archived)
+            case _:
+                assert_never(note)
 
     def ask(self, tape: OneTape, run: OneRun, event: Event) -> None:
         """Put an event of others than its owner at the end of a run."""

@@ -32,11 +32,12 @@ async def delete_credentials(pool: Pool, project: ProjectId) -> None:
 
 
 async def delete_project(pool: Pool, project: ProjectId) -> bool:
-    """The project itself, and the credentials that were put meanwhile. False if absent."""
+    """The project itself, and the credentials and records that were put meanwhile. False if absent."""
 
     async def work(connection: Connection) -> bool:
         status = await connection.execute(QUERIES["delete_project"], project)
         await connection.execute(QUERIES["delete_credentials"], project)
+        await connection.execute(QUERIES["delete_records"], project)
         return rows_changed(status) > 0
 
     return await pool.do(lambda connection: in_transaction(connection, work), again=False)
@@ -47,6 +48,7 @@ async def put_credential(pool: Pool, credential: Credential) -> None:
         *(credential.id, credential.project, credential.name, " ".join(credential.scopes), credential.hash),
         *(credential.pepper_id, credential.created_at, credential.expires_at, credential.rpm),
         *(credential.previous_hash, credential.previous_until, credential.last_used_at, credential.revoked_at),
+        credential.subject,
     )
     status = await pool.do(lambda connection: connection.execute(QUERIES["put_credential"], *row))
     if not rows_changed(status):
@@ -87,4 +89,5 @@ def _credential(row: Sequence[Any]) -> Credential:
         previous_until=row[10],
         last_used_at=row[11],
         revoked_at=row[12],
+        subject=row[13],
     )

@@ -6,12 +6,12 @@ writer that these books belong to asks the database.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
 from dragoman.core import events as ev
-from dragoman.core.events import DELTAS, Entry, Event, kind_of
+from dragoman.core.events import DELTAS, NOTES, ConversationCreated, Entry, Event, Note, kind_of
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.runtime.keeping import KINDS, replied_at
 from dragoman.runtime.ports import Claim
@@ -85,6 +85,7 @@ class OpenTape:
     in order; the first is live. `written`, `replied` and `spoke` are of that one."""
 
     __slots__ = (
+        "archived",
         "changed_at",
         "conversation",
         "created_at",
@@ -93,9 +94,11 @@ class OpenTape:
         "messages",
         "number",
         "origin",
+        "owner",
         "project",
         "replied",
         "runs",
+        "shared",
         "spoke",
         "title",
         "turns",
@@ -108,7 +111,10 @@ class OpenTape:
         self.project = project
         self.conversation = conversation
         self.origin = ""
+        self.owner = ""
         self.title = '""'
+        self.shared = False
+        self.archived = False
         self.messages = 0
         self.turns = 0
         self.head = 0
@@ -208,10 +214,11 @@ class Books:
                 tape.title, tape.messages, tape.turns = row[3], row[4], row[5]
                 tape.head = tape.was = row[6]
                 tape.written, tape.replied, tape.spoke = row[7], row[8], row[9]
+                tape.owner, tape.shared, tape.archived = row[10], row[11], row[12]
                 self._remember(tape)
-            if row[10] is not None:
-                run = OpenRun(RunId(row[11]), row[10], status=row[12], epoch=row[13], users=row[14])
-                run.asked, run.held = row[15], row[16]
+            if row[13] is not None:
+                run = OpenRun(RunId(row[14]), row[13], status=row[15], epoch=row[16], users=row[17])
+                run.asked, run.held = row[18], row[19]
                 tape.runs.append(run)
 
     def forget(self, number: Tape) -> None:
@@ -234,9 +241,10 @@ class Books:
 
     # -- what is planned -------------------------------------------------------------------------------------------
 
-    def new_tape(self, project: ProjectId, conversation: ConversationId, origin: str, *, at: int = NOW) -> OpenTape:
-        tape = OpenTape(self.numbers.pop(), project, conversation)
-        tape.origin, tape.created_at, tape.is_new = origin, at, True
+    def new_tape(self, created: ConversationCreated, *, at: int = NOW) -> OpenTape:
+        tape = OpenTape(self.numbers.pop(), created.project, created.conversation)
+        tape.origin, tape.owner, tape.title = created.origin, created.owner, title_text(created.title)
+        tape.created_at, tape.is_new = at, True
         self._remember(tape)
         return tape
 
@@ -283,9 +291,8 @@ class Books:
                 first = run_id if where == run_place else ""
                 name = kind_of(event) if kind is ev.Unread else KINDS[kind]
                 self._entries.append((where, run_place, at, weight if index == last else 0, first, name, body))
-                if isinstance(event, ev.TitleGiven):
-                    tape.title = title_text(event.title)
-                    self.change(tape)
+                if isinstance(event, NOTES):
+                    self._fold(tape, event)
                 elif isinstance(event, ev.ReplyFinished | ev.AttemptReset):
                     tape.replied = replied_at(tape.replied, event, seq)
             pushed.entries.append((seq, run_id, event))
@@ -295,14 +302,27 @@ class Books:
         self._pushed.append(pushed)
         return seq
 
+    def _fold(self, tape: OpenTape, note: Note) -> None:
+        self.plain = False
+        match note:
+            case ev.TitleGiven(title=title):
+                tape.title = title_text(title)
+                self.change(tape)
+            case ev.SharingChanged(shared=shared):
+                tape.shared = shared
+            case ev.ArchivingChanged(archived=archived):
+                tape.archived = archived
+            case _:
+                assert_never(note)
+
     def statement(self, shared: Sequence[Any]) -> tuple[str, list[Any]]:
         """The query that writes all this, and its parameters. `shared`: its first four."""
         tapes = [_tape_row(tape) for tape in self.touched.values()]
         entries, deltas = _columns(self._entries, 7), _columns(self._deltas, 3)
         if self.plain:
-            return "append", [shared[0], *_columns(tapes, 12)[:6], *entries, *deltas]
+            return "append", [shared[0], *_columns(tapes, 14)[:6], *entries, *deltas]
         made = [
-            (tape.number, tape.project, tape.conversation, tape.origin, tape.created_at)
+            (tape.number, tape.project, tape.conversation, tape.origin, tape.created_at, tape.owner)
             for tape in self.touched.values()
             if tape.is_new
         ]
@@ -311,8 +331,8 @@ class Books:
         old_runs = [_run_row(run) for _, run in runs if not run.is_new]
         return "write", [
             *shared,
-            *_columns(tapes, 12),
-            *_columns(made, 5),
+            *_columns(tapes, 14),
+            *_columns(made, 6),
             *entries,
             *deltas,
             *_columns(new_runs, 11),
@@ -346,6 +366,7 @@ def _tape_row(tape: OpenTape) -> tuple[Any, ...]:
     return (
         *(tape.number, tape.was, tape.head, tape.written, tape.replied, tape.spoke),
         *(live, tape.title, tape.messages, tape.turns, tape.changed_at, tape.is_new),
+        *(tape.shared, tape.archived),
     )
 
 

@@ -4,7 +4,7 @@ What is written here is not pushed to readers but told to them, since it may ove
 the same tape. The lanes find out when they write to it next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dragoman.core.names import RunId, Tape
@@ -40,12 +40,12 @@ class Claims:
         await self._pool.do(lambda connection: connection.execute(QUERIES["release"], runs, epochs))
         self._shared.wakeups.ring()
 
-    async def asked(self, claims: Sequence[Claim]) -> frozenset[RunId]:
+    async def asked(self, claims: Sequence[Claim]) -> Mapping[RunId, int]:
         if not claims:
-            return frozenset()
+            return {}
         runs, seqs = [claim.run for claim in claims], [claim.seq for claim in claims]
         rows = await self._pool.do(lambda connection: connection.fetch(QUERIES["asked"], runs, seqs))
-        return frozenset(RunId(row[0]) for row in rows)
+        return {RunId(row[0]): row[1] for row in rows}
 
     async def take_lost(self, *, limit: int) -> Sequence[Claim]:
         now_us = self._shared.now_us

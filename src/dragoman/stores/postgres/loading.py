@@ -36,6 +36,9 @@ _TITLE = next(table.columns.index("title") for table in TABLES if table.name == 
 _OWNED_BY_NOBODY = ("owner",)
 """A column of runs that has no default. Without a lease a run is taken up by the first server that looks."""
 
+_LOWEST: dict[type, Any] = {int: 0, str: ""}
+"""What no key is, or at least no whole one, and all lie behind."""
+
 _titles = msgspec.json.Decoder(str)
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _NOT_TAKEN = (*_FAILURES, ValueError, TypeError, OverflowError)
@@ -122,9 +125,10 @@ class PostgresTarget:
     async def count(self, table: Table) -> int:
         return int(await self._connection.fetchval(f"select count(*) from {table.name}", timeout=PIECE_S))
 
-    async def rows(self, table: Table, *, after: Any, until: Any) -> list[Row]:
-        """Those whose key lies behind `after` and up to `until`, in order of it."""
-        found = await self._connection.fetch(_QUERIES[table.name], after, until, timeout=PIECE_S)
+    async def rows(self, table: Table, *, after: Row | None, until: Row) -> list[Row]:
+        """Those whose key lies behind `after`, None = all, and up to `until`, in order of it."""
+        first = after or tuple(_LOWEST[type(value)] for value in until)
+        found = await self._connection.fetch(_QUERIES[table.name], *first, *until, timeout=PIECE_S)
         if table.name == "conversations":
             return [(*row[:_TITLE], _titles.decode(row[_TITLE]), *row[_TITLE + 1 :]) for row in map(tuple, found)]
         return list(map(tuple, found))

@@ -1,15 +1,17 @@
--- What was loaded, read back in the shape of runtime/inventory.py: the rows whose key lies behind $1 and up to $2.
+-- What was loaded, read back in the shape of runtime/inventory.py: the rows whose key lies behind $1 and up to $2, or,
+-- where it has three columns, behind $1..$3 and up to $4..$6.
 
 -- name: projects
 select id, name, created_at from projects where id > $1 and id <= $2 order by id
 
 -- name: credentials
 select id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash, previous_until,
-    last_used_at, revoked_at
+    last_used_at, revoked_at, subject
 from credentials where id > $1 and id <= $2 order by id
 
 -- name: conversations
-select tape, project, id, title, origin, created_at, updated_at, messages, turns, head, live_run, written, replied, spoke
+select tape, project, id, owner, shared, archived, title, origin, created_at, updated_at, messages, turns, head,
+    live_run, written, replied, spoke
 from conversations where tape > $1 and tape <= $2 order by tape
 
 -- name: entries
@@ -24,3 +26,8 @@ from runs where place > $1 and place <= $2 order by place
 
 -- name: keys
 select place, project, key, fingerprint, at, answer from keys where place > $1 and place <= $2 order by place
+
+-- name: records
+select project, kind, id, owner, wide, key, version, created_at, updated_at, created_by, updated_by, expires_at, body
+from records where (project, kind, id) > ($1, $2, $3) and (project, kind, id) <= ($4, $5, $6)
+order by project, kind, id

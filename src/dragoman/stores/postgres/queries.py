@@ -1,4 +1,4 @@
-"""The statements of `queries.sql` by name."""
+"""The statements of `queries.sql` and `records.sql` by name."""
 
 import re
 from importlib.resources import files
@@ -13,4 +13,9 @@ def parse(text: str) -> dict[str, str]:
     return {name: _COMMENT.sub("", body).strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-QUERIES = parse((files("dragoman.stores.postgres") / "queries.sql").read_text("utf-8"))
+_FOLDER = files("dragoman.stores.postgres")
+QUERIES = {
+    name: sql
+    for file in ("queries.sql", "records.sql")
+    for name, sql in parse((_FOLDER / file).read_text("utf-8")).items()
+}

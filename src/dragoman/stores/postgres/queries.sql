@@ -41,32 +41,34 @@ select us, array(select tape from written) from now
 -- name: write
 -- Like append, for whatever may happen to tapes.
 -- $1: now; $2: lease; $3: its owner; $4: how long a key is known;
--- $5..$16: tapes as above, and live_run, title, messages, turns, when changed (-1 = leave it, 0 = now), whether new;
--- $17..$21: new tapes: number, project, id, origin, created (0 = now);
--- $22..$28: entries: place, run, at (0 = now), weight, run_id, kind, body; $29..$31: deltas: place, run, body;
--- $32..$42: new runs: place, id, project, status, epoch, users, fingerprint, leased, started (0 = now), ended, ended_at
--- (0 = now); $43..$49: changed runs: place, status, epoch, asked, spoke, leased, ended;
--- $50..$53: keys: project, key, fingerprint, place.
+-- $5..$18: tapes as above, and live_run, title, messages, turns, when changed (-1 = leave it, 0 = now), whether new,
+-- shared, archived; $19..$24: new tapes: number, project, id, origin, created (0 = now), owner;
+-- $25..$31: entries: place, run, at (0 = now), weight, run_id, kind, body; $32..$34: deltas: place, run, body;
+-- $35..$45: new runs: place, id, project, status, epoch, users, fingerprint, leased, started (0 = now), ended, ended_at
+-- (0 = now); $46..$52: changed runs: place, status, epoch, asked, spoke, leased, ended;
+-- $53..$56: keys: project, key, fingerprint, place.
 with now as (
     select coalesce($1::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint) as us
 ),
 due as (
     select * from unnest(
         $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::boolean[], $11::text[], $12::text[],
-        $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[]
-    ) as t (tape, was, head, written, replied, spoke, live_run, title, messages, turns, changed_at, is_new)
+        $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[], $17::boolean[], $18::boolean[]
+    ) as t (
+        tape, was, head, written, replied, spoke, live_run, title, messages, turns, changed_at, is_new, shared, archived
+    )
 ),
 made as (
     insert into conversations (
         tape, project, id, title, origin, created_at, updated_at, messages, turns, head, live_run, written, replied,
-        spoke
+        spoke, owner, shared, archived
     )
     select d.tape, m.project, m.id, d.title, m.origin, case m.created_at when 0 then n.us else m.created_at end,
         case d.changed_at when 0 then n.us else d.changed_at end, d.messages, d.turns, d.head, d.live_run, d.written,
-        d.replied, d.spoke
+        d.replied, d.spoke, m.owner, d.shared, d.archived
     from now n, (
-        select * from unnest($17::bigint[], $18::text[], $19::text[], $20::text[], $21::bigint[])
-            as t (tape, project, id, origin, created_at)
+        select * from unnest($19::bigint[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::text[])
+            as t (tape, project, id, origin, created_at, owner)
         order by t.project collate "C", t.id collate "C" offset 0
     ) m join due d on d.tape = m.tape
     on conflict (project, id) do nothing
@@ -75,6 +77,7 @@ made as (
 changed as (
     update conversations c set head = d.head, written = d.written, replied = d.replied, spoke = d.spoke,
         live_run = d.live_run, title = d.title, messages = d.messages, turns = d.turns,
+        shared = d.shared, archived = d.archived,
         updated_at = case d.changed_at when -1 then c.updated_at when 0 then n.us else d.changed_at end
     from now n, (select * from due where not is_new order by tape offset 0) d
     where c.tape = d.tape and c.head = d.was
@@ -87,14 +90,14 @@ put_entries as (
     insert into entries (place, run, at, weight, run_id, kind, body)
     select e.place, e.run, case e.at when 0 then n.us else e.at end, e.weight, e.run_id, e.kind, e.body
     from now n, unnest(
-        $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[], $26::text[], $27::text[], $28::text[]
+        $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::text[], $30::text[], $31::text[]
     ) as e (place, run, at, weight, run_id, kind, body)
     where e.place >> 32 = any(array(select tape from written))
 ),
 put_deltas as (
     insert into deltas (place, run, at, body)
     select d.place, d.run, n.us, d.body
-    from now n, unnest($29::bigint[], $30::bigint[], $31::text[]) as d (place, run, body)
+    from now n, unnest($32::bigint[], $33::bigint[], $34::text[]) as d (place, run, body)
     where d.place >> 32 = any(array(select tape from written))
 ),
 put_runs as (
@@ -108,8 +111,8 @@ put_runs as (
         case when r.leased then $3::text else '' end, case when r.leased then n.us + $2::bigint end
     from now n, (
         select * from unnest(
-            $32::bigint[], $33::text[], $34::text[], $35::text[], $36::bigint[], $37::bigint[], $38::text[],
-            $39::boolean[], $40::bigint[], $41::bigint[], $42::bigint[]
+            $35::bigint[], $36::text[], $37::text[], $38::text[], $39::bigint[], $40::bigint[], $41::text[],
+            $42::boolean[], $43::bigint[], $44::bigint[], $45::bigint[]
         ) with ordinality
             as t (place, id, project, status, epoch, users, fingerprint, leased, started_at, ended, ended_at, number)
         order by t.number offset 0
@@ -123,7 +126,7 @@ change_runs as (
         lease_until = case when x.leased then n.us + $2::bigint else r.lease_until end
     from now n, (
         select * from unnest(
-            $43::bigint[], $44::text[], $45::bigint[], $46::bigint[], $47::boolean[], $48::boolean[], $49::bigint[]
+            $46::bigint[], $47::text[], $48::bigint[], $49::bigint[], $50::boolean[], $51::boolean[], $52::bigint[]
         ) as t (place, status, epoch, asked, spoke, leased, ended)
         order by t.place offset 0
     ) x
@@ -133,7 +136,7 @@ put_keys as (
     insert into keys (project, key, fingerprint, place, at)
     select k.project, k.key, k.fingerprint, k.place, n.us
     from now n, (
-        select * from unnest($50::text[], $51::text[], $52::text[], $53::bigint[])
+        select * from unnest($53::text[], $54::text[], $55::text[], $56::bigint[])
             as t (project, key, fingerprint, place)
         order by t.project collate "C", t.key collate "C" offset 0
     ) k
@@ -155,7 +158,7 @@ with wanted as (
     join conversations c on c.project = k.project and c.id = k.id
 )
 select c.tape, c.project, c.id, c.title, c.messages, c.turns, c.head, c.written, c.replied, c.spoke,
-    r.place, r.id, r.status, r.epoch, r.users, r.asked,
+    c.owner, c.shared, c.archived, r.place, r.id, r.status, r.epoch, r.users, r.asked,
     r.owner <> $2::text and coalesce(r.lease_until, 0)
         > coalesce($1::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint) as held
 from wanted w
@@ -292,7 +295,7 @@ update runs r set lease_until = null from held h where r.place = h.place
 
 -- name: asked
 -- $1, $2: runs and the seqs of their claims.
-select r.id
+select r.id, r.asked
 from unnest($1::text[], $2::bigint[]) as a (id, seq) join runs r on r.id = a.id
 where r.ended < 1 and r.asked > a.seq
 
@@ -415,13 +418,52 @@ select tape, head from conversations where tape = any($1::bigint[])
 
 -- name: conversation
 -- $1: project; $2: id.
-select id, tape, title, origin, created_at, updated_at, messages, turns, head, live_run
+select id, tape, title, origin, created_at, updated_at, messages, turns, head, live_run, owner, shared, archived
 from conversations where project = $1 and id = $2
 
 -- name: conversations_page
 -- $1: project; $2: the id after which to begin; $3: limit, null = all.
-select id, tape, title, origin, created_at, updated_at, messages, turns, head, live_run
+select id, tape, title, origin, created_at, updated_at, messages, turns, head, live_run, owner, shared, archived
 from conversations where project = $1 and id > $2 order by id limit $3
+
+-- name: conversations_shelf
+-- $1: project; $2: owner, null = anybody's; $3: origins, none = any; $4: whether archived, null = both; $5: limit;
+-- $6: offset. Of the two halves one is empty before it has looked at anything. At least one row, of nulls but for the
+-- number of all.
+with found as materialized (
+    select tape, id, updated_at from conversations
+    where project = $1 and owner = $2::text and archived = coalesce($4::boolean, archived)
+        and (cardinality($3::text[]) = 0 or origin = any($3::text[]))
+    union all
+    select tape, id, updated_at from conversations
+    where $2::text is null and project = $1 and archived = coalesce($4::boolean, archived)
+        and (cardinality($3::text[]) = 0 or origin = any($3::text[]))
+)
+select c.id, c.tape, c.title, c.origin, c.created_at, c.updated_at, c.messages, c.turns, c.head, c.live_run, c.owner,
+    c.shared, c.archived, t.total
+from (select count(*) as total from found) t
+left join (
+    (select tape from found order by updated_at desc, id limit $5 offset $6) shown
+    join conversations c on c.tape = shown.tape
+) on true
+order by c.updated_at desc, c.id
+
+-- name: conversations_live
+-- $1: project; $2: owner. Of all that they have, only what is at work is looked at.
+select c.id, c.tape, c.title, c.origin, c.created_at, c.updated_at, c.messages, c.turns, c.head, c.live_run, c.owner,
+    c.shared, c.archived
+from runs r, lateral (select * from conversations where tape = r.place >> 32 offset 0) c
+where r.ended = 0 and r.status = 'running' and r.project = $1 and c.owner = $2
+order by r.number
+
+-- name: turns_since
+-- $1: project; $2: the time. Runs are numbered in order of acceptance, so that none is looked at before the newest that
+-- is older; imported ones bear times of long ago, and no epoch.
+select count(*) from runs r
+where r.project = $1 and r.started_at >= $2 and r.number > coalesce((
+    select o.number from runs o where o.project = $1 and o.started_at < $2 and o.epoch > 0
+    order by o.number desc limit 1
+), 0) and not (r.epoch = 0 and r.status = 'completed')
 
 -- name: conversations_count
 select count(*) from conversations where project = $1
@@ -472,26 +514,26 @@ delete from projects where id = $1
 
 -- name: credential
 select id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash, previous_until,
-    last_used_at, revoked_at
+    last_used_at, revoked_at, subject
 from credentials where id = $1
 
 -- name: credentials
 -- $1: project, null = all.
 select id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash, previous_until,
-    last_used_at, revoked_at
+    last_used_at, revoked_at, subject
 from credentials where $1::text is null or project = $1 order by created_at, id
 
 -- name: put_credential
 -- Writes nothing if the project does not exist. Its row is held: whoever deletes the project deletes this too.
 insert into credentials (id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash,
-    previous_until, last_used_at, revoked_at)
-select $1, p.id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
+    previous_until, last_used_at, revoked_at, subject)
+select $1, p.id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
 from (select id from projects where id = $2 for share) p
 on conflict (id) do update set
     project = excluded.project, name = excluded.name, scopes = excluded.scopes, hash = excluded.hash,
     pepper_id = excluded.pepper_id, created_at = excluded.created_at, expires_at = excluded.expires_at,
     rpm = excluded.rpm, previous_hash = excluded.previous_hash, previous_until = excluded.previous_until,
-    last_used_at = excluded.last_used_at, revoked_at = excluded.revoked_at
+    last_used_at = excluded.last_used_at, revoked_at = excluded.revoked_at, subject = excluded.subject
 
 -- name: touch_credential
 -- $1: id; $2: at. Never moves back.

@@ -52,6 +52,12 @@ async def conversations(pool: Pool, name: str, *args: Any) -> list[ConversationI
     return [_conversation(row) for row in rows]
 
 
+async def shelf(pool: Pool, *args: Any) -> tuple[list[ConversationInfo], int]:
+    """Some of them, and how many there are in all."""
+    rows = await pool.do(lambda connection: connection.fetch(QUERIES["conversations_shelf"], *args))
+    return [_conversation(row) for row in rows if row[0] is not None], rows[0][13]
+
+
 def _conversation(row: Sequence[Any]) -> ConversationInfo:
     return ConversationInfo(
         id=ConversationId(row[0]),
@@ -64,6 +70,9 @@ def _conversation(row: Sequence[Any]) -> ConversationInfo:
         turns=row[7],
         head=row[8],
         live_run=RunId(row[9]) if row[9] else None,
+        owner=row[10],
+        shared=row[11],
+        archived=row[12],
     )
 
 

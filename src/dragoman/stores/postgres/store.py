@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -10,20 +10,29 @@ from dragoman.access.ports import Credential, Project
 from dragoman.core.errors import DragomanError, Unavailable
 from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported
 from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
-from dragoman.core.operations import ConversationInfo, ConversationPage, RunView
-from dragoman.runtime.keeping import bodies_of, check_appended, check_asked, check_finished, check_keys
+from dragoman.core.operations import Archived, ConversationInfo, ConversationPage, ConversationShelf, RunView
+from dragoman.runtime.keeping import (
+    bodies_of,
+    check_all,
+    check_appended,
+    check_asked,
+    check_finished,
+    check_keys,
+    check_noted,
+)
 from dragoman.runtime.leases import Bell
 from dragoman.runtime.ports import LEASE_S, Accepted, Claim, NewTurn
 from dragoman.runtime.tail import Tails
-from dragoman.stores.postgres import access, reading, tapes
+from dragoman.stores.postgres import access, reading, tapes, upkeep
 from dragoman.stores.postgres.books import SEQ_MASK, microseconds, place
 from dragoman.stores.postgres.carriers import Notifying
 from dragoman.stores.postgres.claims import Claims
-from dragoman.stores.postgres.connection import Connection, Pool, Server, connect, in_transaction, storage_error
+from dragoman.stores.postgres.connection import Connection, Pool, Server, connect, storage_error
 from dragoman.stores.postgres.lookups import KEY_KEPT_US, About
 from dragoman.stores.postgres.migrations import migrate, schema_number, settle_schema, steps
 from dragoman.stores.postgres.queries import QUERIES
 from dragoman.stores.postgres.reading import SharedReads, first_of, last_of
+from dragoman.stores.postgres.records import PostgresRecords
 from dragoman.stores.postgres.requests import Plan
 from dragoman.stores.postgres.tasks import Tasks
 from dragoman.stores.postgres.wakeups import LOOK_EVERY_S, SURE_S, Carrier, Wakeups
@@ -31,10 +40,6 @@ from dragoman.stores.postgres.writer import Shared, Writers
 
 POOL_MAX = 10
 """Connections that read; writing and wake-ups take five more."""
-KEYS_FORGOTTEN_MAX = 10_000
-"""Keys that one call of `prune` forgets."""
-PRUNED_AT_ONCE = 20
-"""Runs whose deltas are deleted in one transaction: each may have many thousands."""
 DELETED_AT_ONCE = 50
 """Conversations of a project that are deleted side by side."""
 
@@ -42,6 +47,7 @@ _ACCEPT = Plan(tapes.accept, fuses=("accept.before_commit", "accept.after_commit
 _APPEND = Plan(tapes.append, fuses=("append.before_commit", "append.after_commit"))
 _FINISH = Plan(tapes.finish, fuses=("finish.before_commit", "finish.after_commit"))
 _ASK = Plan(tapes.ask, fuses=("ask.before_commit", "ask.after_commit"), locked=True)
+_NOTE = Plan(tapes.note, fuses=("note.before_commit", "note.after_commit"), locked=True)
 _END_WAITING = Plan(tapes.end_waiting, locked=True)
 _PUT_MESSAGES = Plan(tapes.put_messages, locked=True)
 
@@ -121,6 +127,7 @@ class PostgresStore:
         self._shared = Shared(server, clock, self._tails, self.wakeups, owner=self.owner, lease_s=lease_s)
         self._writers = Writers(self._shared, self._tasks)
         self._claims = Claims(self._shared, self._pool)
+        self.records = PostgresRecords(self._pool, clock)
 
     def start(self) -> None:
         """Begin to hear of other processes."""
@@ -151,7 +158,7 @@ class PostgresStore:
 
     async def accept(self, turn: NewTurn) -> Accepted:
         check_keys(project=turn.project, conversation=turn.conversation, run=turn.run, key=turn.mark.key)
-        check_keys(fingerprint=turn.received.fingerprint)
+        check_keys(fingerprint=turn.received.fingerprint, owner=turn.created.owner)
         bodies = bodies_of((turn.created, turn.received))
         return await self._writers.submit(_ACCEPT, About(turn.project, turn.conversation, turn=turn), turn, bodies)
 
@@ -173,57 +180,39 @@ class PostgresStore:
         about = await self._home_of(run)
         return about is not None and await self._writers.submit(_END_WAITING, about, about.tape, run, end, body)
 
-    async def ask(self, run: RunId, event: Event) -> bool:
+    async def ask(self, run: RunId, event: Event) -> int:
         check_keys(run=run)
         check_asked(event)
         body = bodies_of((event,))[0]
         about = await self._home_of(run)
-        if about is None or not await self._writers.submit(_ASK, about, about.tape, run, event, body):
-            return False
-        self.wakeups.ring()
-        return True
+        seq = 0 if about is None else await self._writers.submit(_ASK, about, about.tape, run, event, body)
+        if seq:
+            self.wakeups.ring()
+        return seq
+
+    async def note(self, project: ProjectId, conversation: ConversationId, events: Sequence[Event]) -> int:
+        check_keys(project=project, conversation=conversation)
+        check_noted(events)
+        about = About(project, conversation)
+        return await self._writers.submit(_NOTE, about, project, conversation, events, bodies_of(events))
 
     async def delete(self, project: ProjectId, conversation: ConversationId) -> Sequence[RunId] | None:
         check_keys(project=project, conversation=conversation)
-
-        async def work(connection: Connection) -> tuple[Tape, list[RunId]] | None:
-            locked = await connection.fetch(QUERIES["lock_tapes"], (), (project,), (conversation,))
-            if not locked:
-                return None
-            tape = Tape(locked[0][0])
-            return tape, [RunId(row[0]) for row in await connection.fetch(QUERIES["delete_tape"], tape)]
-
-        async def errand(connection: Connection) -> Sequence[RunId] | None:
-            deleted = await in_transaction(connection, work)
-            if deleted is None:
-                return None
-            self._tails.forget(deleted[0])
-            self.wakeups.gone(deleted[0])
-            return deleted[1]
-
-        return await self._writers.run(About(project, conversation), errand)
+        about, shared = About(project, conversation), self._shared
+        return await self._writers.run(
+            about, lambda connection: upkeep.delete(connection, shared, project, conversation)
+        )
 
     async def put_messages(
         self, created: ConversationCreated, imported: MessagesImported, *, at: float, updated_at: float, run: RunId
     ) -> ConversationInfo:
-        check_keys(project=created.project, conversation=created.conversation, run=run)
+        check_keys(project=created.project, conversation=created.conversation, run=run, owner=created.owner)
         bodies = bodies_of((created, imported))
         about = About(created.project, created.conversation)
         return await self._writers.submit(_PUT_MESSAGES, about, created, imported, bodies, at, updated_at, run)
 
     async def prune(self, *, ended_before: float, limit: int) -> int:
-        pruned = 0
-        while pruned < limit:
-            args = (microseconds(ended_before), min(PRUNED_AT_ONCE, limit - pruned))
-            rows = await self._pool.do(lambda connection, args=args: connection.fetch(QUERIES["prune"], *args))
-            for row in rows:
-                self._tails.forget(Tape(row[0]))
-            pruned += len(rows)
-            if len(rows) < args[1]:
-                break
-        args = (self._shared.now_us, KEY_KEPT_US, KEYS_FORGOTTEN_MAX)
-        await self._pool.do(lambda connection: connection.execute(QUERIES["forget_keys"], *args))
-        return pruned
+        return await upkeep.prune(self._pool, self._shared, ended_before=ended_before, limit=limit)
 
     # -- Log: claims -----------------------------------------------------------------------------------------------
 
@@ -240,7 +229,7 @@ class PostgresStore:
         check_keys(run=run)
         return await self._claims.reclaim(run)
 
-    async def asked(self, claims: Sequence[Claim]) -> frozenset[RunId]:
+    async def asked(self, claims: Sequence[Claim]) -> Mapping[RunId, int]:
         return await self._claims.asked(claims)
 
     async def bell(self) -> None:
@@ -300,9 +289,34 @@ class PostgresStore:
             return ConversationPage(tuple(found))
         return ConversationPage(tuple(found[:limit]), next=found[limit - 1].id)
 
+    async def browse(
+        self,
+        project: ProjectId,
+        *,
+        owner: str | None,
+        origins: Collection[str],
+        archived: Archived,
+        limit: int,
+        offset: int,
+    ) -> ConversationShelf:
+        check_keys(project=project, owner=owner or "")
+        check_all(origins=origins)
+        wanted = None if archived is Archived.WITH else archived is Archived.ONLY
+        first, count = (min(max(number, 0), SEQ_MASK) for number in (offset, limit))
+        found, total = await reading.shelf(self._pool, project, owner, list(origins), wanted, count, first)
+        return ConversationShelf(tuple(self._told(found)), total)
+
     async def count(self, project: ProjectId) -> int:
         check_keys(project=project)
         return await reading.number(self._pool, "conversations_count", project) or 0
+
+    async def turns_since(self, project: ProjectId, *, at: float) -> int:
+        check_keys(project=project)
+        return await reading.number(self._pool, "turns_since", project, microseconds(at)) or 0
+
+    async def live_of(self, project: ProjectId, owner: str) -> Sequence[ConversationInfo]:
+        check_keys(project=project, owner=owner)
+        return self._told(await reading.conversations(self._pool, "conversations_live", project, owner))
 
     async def run(self, project: ProjectId | None, run: RunId) -> RunView | None:
         check_keys(project=project or "", run=run)
@@ -341,6 +355,7 @@ class PostgresStore:
         """Not at once: its credentials, then conversation after conversation, then the project. May be repeated."""
         check_keys(project=project)
         await access.delete_credentials(self._pool, project)
+        await self.records.delete_all(project)
         while found := await access.conversations_of(self._pool, project, DELETED_AT_ONCE):
             await asyncio.gather(*(self.delete(project, conversation) for conversation in found))
         return await access.delete_project(self._pool, project)
@@ -355,7 +370,7 @@ class PostgresStore:
         return await access.read_credentials(self._pool, "credentials", project)
 
     async def put_credential(self, credential: Credential) -> None:
-        check_keys(credential=credential.id, project=credential.project, name=credential.name)
+        check_keys(id=credential.id, project=credential.project, name=credential.name, subject=credential.subject)
         await access.put_credential(self._pool, credential)
 
     async def touch_credential(self, credential_id: str, *, at: float) -> None:

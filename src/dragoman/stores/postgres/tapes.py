@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dragoman.core import events as ev
 from dragoman.core.events import Event, dump_event
-from dragoman.core.names import ProjectId, RunId, Tape
+from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import ConversationInfo
 from dragoman.runtime.keeping import (
     conversation_taken,
@@ -17,6 +17,7 @@ from dragoman.runtime.keeping import (
     key_reused,
     no_conversation,
     queue_full,
+    refuse_stranger,
     stale,
     stale_after,
     status_of,
@@ -48,9 +49,11 @@ def accept(books: Books, turn: NewTurn, bodies: Sequence[str]) -> Accepted:
     if tape is None:
         if turn.must_exist:
             raise no_conversation(turn.conversation)
-        tape = books.new_tape(turn.project, turn.conversation, turn.created.origin)
-    elif len(tape.runs) > turn.queue_max:
-        raise queue_full(len(tape.runs) - 1)
+        tape = books.new_tape(turn.created)
+    else:
+        refuse_stranger(turn, tape.owner)
+        if len(tape.runs) > turn.queue_max:
+            raise queue_full(len(tape.runs) - 1)
     seq = tape.head + 1 + created
     run = books.new_run(tape, turn.run, seq=seq, users=users_in(turn.received))
     run.fingerprint = turn.received.fingerprint
@@ -115,14 +118,23 @@ def end_waiting(books: Books, number: Tape, run_id: RunId, end: Event, body: str
     return True
 
 
-def ask(books: Books, number: Tape, run_id: RunId, event: Event, body: str) -> bool:
+def ask(books: Books, number: Tape, run_id: RunId, event: Event, body: str) -> int:
     tape = books.tape(number)
     run = tape.runs[0] if tape is not None and tape.runs else None
     if tape is None or run is None or run.id != run_id or run.status != "running":
-        return False
+        return 0
     run.asked = books.write(tape, run, (event,), (body,))
     books.change_run(tape, run)
-    return True
+    return run.asked
+
+
+def note(
+    books: Books, project: ProjectId, conversation: ConversationId, events: Sequence[Event], bodies: Sequence[str]
+) -> int:
+    tape = books.tape_of(project, conversation)
+    if tape is None:
+        raise no_conversation(conversation)
+    return books.write(tape, None, events, bodies)
 
 
 def put_messages(
@@ -138,7 +150,7 @@ def put_messages(
     if books.tape_of(created.project, created.conversation) is not None:
         raise conversation_taken(created.conversation)
     began, ended = microseconds(at), microseconds(updated_at)
-    tape = books.new_tape(created.project, created.conversation, created.origin, at=began)
+    tape = books.new_tape(created, at=began)
     run = books.new_run(tape, run_id, seq=2)
     books.write(tape, None, (created,), bodies[:1], at=began)
     books.write(tape, run, (imported,), bodies[1:], at=began, weight=weight_of_import(imported))
@@ -147,8 +159,8 @@ def put_messages(
     tape.messages, tape.turns = counted_import(imported), 1
     books.change(tape, at=ended)
     return ConversationInfo(
-        *(tape.conversation, tape.number, "", tape.origin, began / 1_000_000, ended / 1_000_000),
-        *(tape.messages, tape.turns, tape.head, None),
+        *(tape.conversation, tape.number, created.title, tape.origin, began / 1_000_000, ended / 1_000_000),
+        *(tape.messages, tape.turns, tape.head, None, tape.owner),
     )
 
 

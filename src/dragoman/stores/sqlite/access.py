@@ -19,6 +19,7 @@ def put_project(statements: Statements, project: Project) -> None:
 def delete_project(statements: Statements, project: ProjectId) -> bool:
     existed = bool(statements.change("delete_project", project))
     statements.change("delete_credentials", project)
+    statements.change("delete_records", project)
     for (number,) in statements.look_up_all("tapes_of_project", project):
         delete_tape(statements, Tape(number))
     return existed
@@ -40,6 +41,7 @@ def put_credential(statements: Statements, credential: Credential) -> None:
         credential.previous_until,
         credential.last_used_at,
         credential.revoked_at,
+        credential.subject,
     )
     if not written:
         raise no_project(credential.project)
@@ -83,4 +85,5 @@ def _credential(row: tuple[Any, ...]) -> Credential:
         previous_until=row[10],
         last_used_at=row[11],
         revoked_at=row[12],
+        subject=row[13],
     )

@@ -7,13 +7,13 @@ forgets everything and reads again: the file is the truth. Belongs to the writer
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 from msgspec import Struct
 
 from dragoman.core import events as ev
-from dragoman.core.events import DELTAS, Entry, Event
+from dragoman.core.events import DELTAS, NOTES, ConversationCreated, Entry, Event, Note
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.runtime.keeping import KINDS, replied_at
 from dragoman.runtime.leases import Leases
@@ -28,7 +28,7 @@ ROWS_MAX = 64
 _found = msgspec.json.Decoder(list[tuple[ProjectId, ConversationId, Tape]])
 
 _DELTAS = frozenset[type[Event]](DELTAS)
-_FOLDED = frozenset[type[Event]]((ev.ReplyFinished, ev.AttemptReset, ev.TitleGiven))
+_FOLDED = frozenset[type[Event]]((ev.ReplyFinished, ev.AttemptReset, *NOTES))
 
 
 Push = tuple[Tape, list[Entry], list[int]]
@@ -184,14 +184,14 @@ class Books:
         row = self.look_up("run_place", run)
         return None if row is None else self.tape(Tape(row[0] >> SEQ_BITS))
 
-    def new_tape(self, project: ProjectId, conversation: ConversationId, origin: str, at: int) -> OpenTape:
+    def new_tape(self, created: ConversationCreated, at: int) -> OpenTape:
         if self._last_tape is None:
             self._last_tape = int(self.look_up("last_tape")[0])
         self._last_tape += 1
         number = Tape(self._last_tape)
-        tape = OpenTape(number, project, conversation, origin, at)
+        tape = OpenTape(number, created, at)
         self._tapes[number] = tape
-        self._numbers[project, conversation] = number
+        self._numbers[tape.project, tape.conversation] = number
         return tape
 
     def new_run(self, tape: OpenTape, run: RunId, *, seq: int) -> OpenRun:
@@ -286,11 +286,23 @@ class Books:
         return seq
 
     def _fold(self, tape: OpenTape, run: OpenRun | None, event: Event, seq: int) -> None:
-        if isinstance(event, ev.TitleGiven):
-            tape.title = event.title
-            self.changed(tape)
+        if isinstance(event, NOTES):
+            self._note(tape, event)
         elif run is not None:
             run.replied_seq = replied_at(run.replied_seq, event, seq)
+
+    def _note(self, tape: OpenTape, note: Note) -> None:
+        self._changed_tapes[tape.number] = tape
+        match note:
+            case ev.TitleGiven(title=title):
+                tape.title = title
+                self.changed(tape)
+            case ev.SharingChanged(shared=shared):
+                tape.shared = shared
+            case ev.ArchivingChanged(archived=archived):
+                tape.archived = archived
+            case _:
+                assert_never(note)
 
     def changed(self, tape: OpenTape) -> None:
         """Its row is due; the conversation was updated now."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dragoman.core.events import load_event
+from dragoman.core.events import ConversationCreated, load_event
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.runtime.keeping import replied_at
 
@@ -85,25 +85,31 @@ class OpenTape:
     """A tape as it stands after all that was planned so far. `runs` are those open, in order; the first is live."""
 
     __slots__ = (
+        "archived",
         "conversation",
         "created_at",
         "head",
         "messages",
         "number",
         "origin",
+        "owner",
         "project",
         "runs",
+        "shared",
         "title",
         "turns",
         "updated_at",
     )
 
-    def __init__(self, number: Tape, project: ProjectId, conversation: ConversationId, origin: str, at: int) -> None:
+    def __init__(self, number: Tape, created: ConversationCreated, at: int) -> None:
         self.number = number
-        self.project = project
-        self.conversation = conversation
-        self.origin = origin
-        self.title = ""
+        self.project = created.project
+        self.conversation = created.conversation
+        self.origin = created.origin
+        self.owner = created.owner
+        self.title = created.title
+        self.shared = False
+        self.archived = False
         self.created_at = at
         self.updated_at = at
         self.messages = 0
@@ -124,6 +130,9 @@ class OpenTape:
             self.messages,
             self.turns,
             self.runs[0].id if self.runs else "",
+            self.owner,
+            self.shared,
+            self.archived,
         )
 
 
@@ -133,8 +142,10 @@ def load_tape(look_up_all: LookUpAll, number: Tape) -> OpenTape | None:
     if not rows:
         return None
     row = rows[0]
-    tape = OpenTape(number, ProjectId(row[1]), ConversationId(row[2]), row[4], row[5])
-    tape.title, tape.updated_at, tape.messages, tape.turns, tape.head = row[3], row[6], row[7], row[8], row[9]
+    created = ConversationCreated(ProjectId(row[1]), ConversationId(row[2]), row[4], row[10], row[3])
+    tape = OpenTape(number, created, row[5])
+    tape.updated_at, tape.messages, tape.turns, tape.head = row[6], row[7], row[8], row[9]
+    tape.shared, tape.archived = bool(row[11]), bool(row[12])
     tape.runs.extend(_load_run(look_up_all, tape, run) for run in look_up_all("runs_open", number))
     return tape
 

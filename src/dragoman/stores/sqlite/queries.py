@@ -1,4 +1,4 @@
-"""The statements of `queries.sql` by name, and the same for many rows at once."""
+"""The statements of `queries.sql` and `records.sql` by name, and the same for many rows at once."""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +23,12 @@ def _named(sql: str) -> str:
     return _NUMBERED.sub(r":p\1", sql)
 
 
-QUERIES = parse((files("dragoman.stores.sqlite") / "queries.sql").read_text("utf-8"))
+_FOLDER = files("dragoman.stores.sqlite")
+QUERIES = {
+    name: sql
+    for file in ("queries.sql", "records.sql")
+    for name, sql in parse((_FOLDER / file).read_text("utf-8")).items()
+}
 
 
 _BY_NAME = frozenset(name for name, sql in QUERIES.items() if ":p1" in sql)

@@ -89,7 +89,8 @@ select cast('[' || group_concat(
     '{"id":' || json_quote(c.id) || ',"tape":' || c.tape || ',"title":' || json_quote(c.title)
     || ',"origin":' || json_quote(c.origin) || ',"created_at":' || c.created_at || 'e-6,"updated_at":' || c.updated_at
     || 'e-6,"messages":' || c.messages || ',"turns":' || c.turns || ',"head":' || c.head
-    || ',"live_run":' || json_quote(nullif(c.live_run, '')) || '}'
+    || ',"live_run":' || json_quote(nullif(c.live_run, '')) || ',"owner":' || json_quote(c.owner)
+    || ',"shared":' || iif(c.shared, 'true', 'false') || ',"archived":' || iif(c.archived, 'true', 'false') || '}'
 ) || ']' as blob)
 from (
     select *, max(
@@ -109,8 +110,67 @@ select cast(
     || 'e-6,"messages":' || c.messages || ',"turns":' || c.turns || ',"head":' || (max(
         coalesce((select max(e.place) from entries e where e.place > c.tape << 32 and e.place < (c.tape + 1) << 32), 0),
         coalesce((select max(d.place) from deltas d where d.place > c.tape << 32 and d.place < (c.tape + 1) << 32), 0)
-    ) & 4294967295) || ',"live_run":' || json_quote(nullif(c.live_run, '')) || '}]' as blob)
+    ) & 4294967295) || ',"live_run":' || json_quote(nullif(c.live_run, '')) || ',"owner":' || json_quote(c.owner)
+    || ',"shared":' || iif(c.shared, 'true', 'false') || ',"archived":' || iif(c.archived, 'true', 'false') || '}]'
+    as blob)
 from conversations c where c.project = ?1 and c.id = ?2
+
+-- name: conversations_shelf
+-- ?1: project; ?2: owner, null = anybody's; ?3: origins as a JSON array, '[]' = any; ?4: 0 = not the archived ones,
+-- 1 = only those, null = all; ?5: limit; ?6: offset. Of the two halves one is empty before it has looked at anything.
+with found as materialized (
+    select tape, id, updated_at from conversations
+    where project = ?1 and owner = ?2 and archived = coalesce(?4, archived)
+        and (?3 = '[]' or origin in (select value from json_each(?3)))
+    union all
+    select tape, id, updated_at from conversations
+    where ?2 is null and project = ?1 and archived = coalesce(?4, archived)
+        and (?3 = '[]' or origin in (select value from json_each(?3)))
+)
+select cast('{"total":' || (select count(*) from found) || ',"items":[' || coalesce(group_concat(
+    '{"id":' || json_quote(c.id) || ',"tape":' || c.tape || ',"title":' || json_quote(c.title)
+    || ',"origin":' || json_quote(c.origin) || ',"created_at":' || c.created_at || 'e-6,"updated_at":' || c.updated_at
+    || 'e-6,"messages":' || c.messages || ',"turns":' || c.turns || ',"head":' || c.head
+    || ',"live_run":' || json_quote(nullif(c.live_run, '')) || ',"owner":' || json_quote(c.owner)
+    || ',"shared":' || iif(c.shared, 'true', 'false') || ',"archived":' || iif(c.archived, 'true', 'false') || '}'
+), '') || ']}' as blob)
+from (
+    select c.*, max(
+        coalesce((select max(e.place) from entries e where e.place > c.tape << 32 and e.place < (c.tape + 1) << 32), 0),
+        coalesce((select max(d.place) from deltas d where d.place > c.tape << 32 and d.place < (c.tape + 1) << 32), 0)
+    ) & 4294967295 as head
+    from (select tape from found order by updated_at desc, id limit ?5 offset ?6) shown
+    cross join conversations c on c.tape = shown.tape
+    order by c.updated_at desc, c.id
+) c
+
+-- name: conversations_live
+-- ?1: project; ?2: owner.
+select cast('[' || group_concat(
+    '{"id":' || json_quote(c.id) || ',"tape":' || c.tape || ',"title":' || json_quote(c.title)
+    || ',"origin":' || json_quote(c.origin) || ',"created_at":' || c.created_at || 'e-6,"updated_at":' || c.updated_at
+    || 'e-6,"messages":' || c.messages || ',"turns":' || c.turns || ',"head":' || c.head
+    || ',"live_run":' || json_quote(nullif(c.live_run, '')) || ',"owner":' || json_quote(c.owner)
+    || ',"shared":' || iif(c.shared, 'true', 'false') || ',"archived":' || iif(c.archived, 'true', 'false') || '}'
+) || ']' as blob)
+from (
+    select c.*, max(
+        coalesce((select max(e.place) from entries e where e.place > c.tape << 32 and e.place < (c.tape + 1) << 32), 0),
+        coalesce((select max(d.place) from deltas d where d.place > c.tape << 32 and d.place < (c.tape + 1) << 32), 0)
+    ) & 4294967295 as head
+    from runs n indexed by runs_open cross join conversations c on c.tape = n.place >> 32
+    where n.ended = 0 and n.status = 'running' and c.project = ?1 and c.owner = ?2
+    order by n.number
+) c
+
+-- name: turns_since
+-- ?1: project; ?2: the time. Runs are numbered in order of acceptance, so that none is looked at before the newest that
+-- is older; imported ones bear times of long ago, and no epoch.
+select count(*) from runs r
+where r.project = ?1 and r.started_at >= ?2 and r.number > coalesce((
+    select o.number from runs o where o.project = ?1 and o.started_at < ?2 and o.epoch > 0
+    order by o.number desc limit 1
+), 0) and not (r.epoch = 0 and r.status = 'completed')
 
 -- name: conversations_count
 select count(*) from conversations where project = ?1
@@ -159,7 +219,7 @@ from (
 select tape, project, id, title, origin, created_at, updated_at, messages, turns, max(
     coalesce((select max(e.place) from entries e where e.place > tape << 32 and e.place < (tape + 1) << 32), 0),
     coalesce((select max(d.place) from deltas d where d.place > tape << 32 and d.place < (tape + 1) << 32), 0)
-) & 4294967295
+) & 4294967295, owner, shared, archived
 from conversations where tape = ?1
 
 -- name: tape_by_id
@@ -187,20 +247,23 @@ order by place
 -- that others wrote (`events.ASKS`); 0 = none.
 select coalesce((
     select place from entries
-    where place >= ?1 and place <= ?1 | 4294967295 and run = ?1 and kind <> 'cancel_asked'
+    where place >= ?1 and place <= ?1 | 4294967295 and run = ?1
+        and kind not in ('cancel_asked', 'approval_decided', 'client_tool_claimed', 'client_tool_answered')
     order by place desc limit 1
 ), 0), coalesce((
     select place from deltas where place > ?1 and place <= ?1 | 4294967295 and run = ?1 order by place desc limit 1
 ), 0), coalesce((
     select place from entries
-    where place > ?1 and place <= ?1 | 4294967295 and run = ?1 and kind = 'cancel_asked'
+    where place > ?1 and place <= ?1 | 4294967295 and run = ?1
+        and kind in ('cancel_asked', 'approval_decided', 'client_tool_claimed', 'client_tool_answered')
     order by place desc limit 1
 ), 0)
 
 -- name: run_written_after
 -- ?1: the run's place; ?2: a place; ?3: how many at most. What the run's owners wrote behind it.
 select place, body from entries
-where place > ?2 and place <= ?1 | 4294967295 and run = ?1 and kind <> 'cancel_asked'
+where place > ?2 and place <= ?1 | 4294967295 and run = ?1
+    and kind not in ('cancel_asked', 'approval_decided', 'client_tool_claimed', 'client_tool_answered')
 union all
 select place, body from deltas where place > ?2 and place <= ?1 | 4294967295 and run = ?1
 order by place limit ?3
@@ -253,11 +316,12 @@ select coalesce((select seq from sqlite_sequence where name = 'conversations'), 
 -- What the writer writes. Rows of one batch go into one statement. -------------------------------------------------
 
 -- name: put_conversations
-insert into conversations (tape, project, id, title, origin, created_at, updated_at, messages, turns, live_run)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+insert into conversations (tape, project, id, title, origin, created_at, updated_at, messages, turns, live_run, owner,
+    shared, archived)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (tape) do update set
     title = excluded.title, updated_at = excluded.updated_at, messages = excluded.messages, turns = excluded.turns,
-    live_run = excluded.live_run
+    live_run = excluded.live_run, shared = excluded.shared, archived = excluded.archived
 
 -- name: put_runs
 insert into runs (number, id, project, place, status, epoch, users, started_at, ended, ended_at, pruned)
@@ -340,26 +404,26 @@ delete from projects where id = ?1
 
 -- name: credential
 select id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash, previous_until,
-    last_used_at, revoked_at
+    last_used_at, revoked_at, subject
 from credentials where id = ?1
 
 -- name: credentials
 -- ?1: project, null = all.
 select id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash, previous_until,
-    last_used_at, revoked_at
+    last_used_at, revoked_at, subject
 from credentials where ?1 is null or project = ?1 order by created_at, id
 
 -- name: put_credential
 -- Writes nothing if the project does not exist.
 insert into credentials (id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash,
-    previous_until, last_used_at, revoked_at)
-select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+    previous_until, last_used_at, revoked_at, subject)
+select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14
 where exists (select 1 from projects where id = ?2)
 on conflict (id) do update set
     project = excluded.project, name = excluded.name, scopes = excluded.scopes, hash = excluded.hash,
     pepper_id = excluded.pepper_id, created_at = excluded.created_at, expires_at = excluded.expires_at,
     rpm = excluded.rpm, previous_hash = excluded.previous_hash, previous_until = excluded.previous_until,
-    last_used_at = excluded.last_used_at, revoked_at = excluded.revoked_at
+    last_used_at = excluded.last_used_at, revoked_at = excluded.revoked_at, subject = excluded.subject
 
 -- name: touch_credential
 -- ?1: id; ?2: at. Never moves back.

@@ -16,7 +16,7 @@ import msgspec
 
 from dragoman.core.errors import DragomanError, Unavailable
 from dragoman.core.events import Entry, load_entries
-from dragoman.core.operations import ConversationInfo, RunView
+from dragoman.core.operations import ConversationInfo, ConversationShelf, RunView
 from dragoman.stores.sqlite.connection import is_broken, open_reader, storage_error
 from dragoman.stores.sqlite.queries import statement
 
@@ -29,6 +29,7 @@ WAITING_MAX = 10_000
 R = TypeVar("R")
 
 _conversations = msgspec.json.Decoder(list[ConversationInfo])
+_shelf = msgspec.json.Decoder(ConversationShelf)
 _runs = msgspec.json.Decoder(list[RunView])
 
 
@@ -124,6 +125,11 @@ def entries(connection: sqlite3.Connection, name: str, *parameters: Any) -> list
 def conversations(connection: sqlite3.Connection, name: str, *parameters: Any) -> list[ConversationInfo]:
     body = _body(connection, name, parameters)
     return [] if body is None else _conversations.decode(body)
+
+
+def shelf(connection: sqlite3.Connection, name: str, *parameters: Any) -> ConversationShelf:
+    body = _body(connection, name, parameters)
+    return ConversationShelf((), 0) if body is None else _shelf.decode(body)
 
 
 def runs(connection: sqlite3.Connection, name: str, *parameters: Any) -> list[RunView]:

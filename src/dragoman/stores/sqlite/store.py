@@ -2,17 +2,27 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from dragoman.access.ports import Credential, Project
 from dragoman.core.errors import Conflict, Unavailable
 from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported
 from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
-from dragoman.core.operations import ConversationInfo, ConversationPage, RunView
-from dragoman.runtime.keeping import bodies_of, check_appended, check_asked, check_finished, check_keys
+from dragoman.core.operations import Archived, ConversationInfo, ConversationPage, ConversationShelf, RunView
+from dragoman.runtime.keeping import (
+    bodies_of,
+    check_all,
+    check_appended,
+    check_asked,
+    check_finished,
+    check_keys,
+    check_noted,
+)
 from dragoman.runtime.ports import KEY_KEPT_S, LEASE_S, Accepted, Claim, NewTurn
 from dragoman.runtime.tail import Tails
 from dragoman.stores.sqlite import access, reading, tapes
@@ -21,6 +31,7 @@ from dragoman.stores.sqlite.lock import TapeLock
 from dragoman.stores.sqlite.migrations import migrate, steps
 from dragoman.stores.sqlite.open_tapes import SEQ_MASK, microseconds, place
 from dragoman.stores.sqlite.reading import Readers
+from dragoman.stores.sqlite.records import SqliteRecords
 from dragoman.stores.sqlite.statements import Statements, in_own_transaction
 from dragoman.stores.sqlite.writer import Plan, Writer
 
@@ -39,6 +50,7 @@ _RECLAIM = Plan(tapes.reclaim, fuses=_CLAIM_FUSES, may_idle=True)
 _RENEW = Plan(tapes.renew)
 _ASK = Plan(tapes.ask, fuses=("ask.before_commit", "ask.after_commit"), may_idle=True)
 _ASKED = Plan(tapes.asked)
+_NOTE = Plan(tapes.note, fuses=("note.before_commit", "note.after_commit"))
 _PRUNE = Plan(tapes.prune)
 _KEEP_ANSWER = Plan(tapes.keep_answer)
 _PROBE = Plan(tapes.probe)
@@ -63,7 +75,8 @@ def _open(path: Path, clock: Clock, *, writer: bool, lease_s: float) -> "SqliteS
         try:
             migrate(connection, path, steps(), holds_lock=writer)
             tails = Tails()
-            return SqliteStore(path, tails, lock, Writer(path, clock, tails, lease_s=lease_s) if writer else None)
+            writing = Writer(path, clock, tails, lease_s=lease_s) if writer else None
+            return SqliteStore(path, tails, lock, writing, clock)
         finally:
             connection.close()
     except BaseException as error:
@@ -86,12 +99,13 @@ def _unusable(error: Unavailable) -> Unavailable:
 class SqliteStore:
     """See the ports for what each method promises. Made by `open_store`; safe to use from one event loop."""
 
-    def __init__(self, path: Path, tails: Tails, lock: TapeLock | None, writer: Writer | None) -> None:
+    def __init__(self, path: Path, tails: Tails, lock: TapeLock | None, writer: Writer | None, clock: Clock) -> None:
         self.path = path
         self._tails = tails
         self._lock = lock
         self._writer = writer
         self._readers = Readers(path)
+        self.records = SqliteRecords(self._readers, self._change_access, clock)
 
     def announce(self, url: str) -> None:
         """Write into the lock file where this process listens. Nothing without the lock."""
@@ -114,6 +128,7 @@ class SqliteStore:
 
     async def accept(self, turn: NewTurn) -> Accepted:
         check_keys(project=turn.project, conversation=turn.conversation, run=turn.run, key=turn.mark.key)
+        check_keys(owner=turn.created.owner)
         bodies = bodies_of((turn.created, turn.received))
         return await self._tape_writer.submit(_ACCEPT, turn, bodies)
 
@@ -151,13 +166,18 @@ class SqliteStore:
         check_finished((end,))
         return await self._tape_writer.submit(_END_WAITING, run, end, bodies_of((end,))[0])
 
-    async def ask(self, run: RunId, event: Event) -> bool:
+    async def ask(self, run: RunId, event: Event) -> int:
         check_keys(run=run)
         check_asked(event)
         return await self._tape_writer.submit(_ASK, run, event, bodies_of((event,))[0])
 
-    async def asked(self, claims: Sequence[Claim]) -> frozenset[RunId]:
+    async def asked(self, claims: Sequence[Claim]) -> Mapping[RunId, int]:
         return await self._tape_writer.submit(_ASKED, claims)
+
+    async def note(self, project: ProjectId, conversation: ConversationId, events: Sequence[Event]) -> int:
+        check_keys(project=project, conversation=conversation)
+        check_noted(events)
+        return await self._tape_writer.submit(_NOTE, project, conversation, events, bodies_of(events))
 
     async def bell(self) -> None:
         await self._tape_writer.bell.rung()
@@ -213,10 +233,39 @@ class SqliteStore:
             return ConversationPage(tuple(found))
         return ConversationPage(tuple(found[:limit]), next=found[limit - 1].id)
 
+    async def browse(
+        self,
+        project: ProjectId,
+        *,
+        owner: str | None,
+        origins: Collection[str],
+        archived: Archived,
+        limit: int,
+        offset: int,
+    ) -> ConversationShelf:
+        check_keys(project=project, owner=owner or "")
+        check_all(origins=origins)
+        wanted = None if archived is Archived.WITH else archived is Archived.ONLY
+        first, count = (min(max(number, 0), SEQ_MASK) for number in (offset, limit))
+        args = (project, owner, msgspec.json.encode(list(origins)).decode(), wanted, count, first)
+        return await self._readers.do(lambda connection: reading.shelf(connection, "conversations_shelf", *args))
+
     async def count(self, project: ProjectId) -> int:
         check_keys(project=project)
         found = await self._readers.do(lambda connection: reading.number(connection, "conversations_count", project))
         return found or 0
+
+    async def turns_since(self, project: ProjectId, *, at: float) -> int:
+        check_keys(project=project)
+        since = microseconds(at)
+        found = await self._readers.do(lambda connection: reading.number(connection, "turns_since", project, since))
+        return found or 0
+
+    async def live_of(self, project: ProjectId, owner: str) -> Sequence[ConversationInfo]:
+        check_keys(project=project, owner=owner)
+        return await self._readers.do(
+            lambda connection: reading.conversations(connection, "conversations_live", project, owner)
+        )
 
     async def delete(self, project: ProjectId, conversation: ConversationId) -> Sequence[RunId] | None:
         check_keys(project=project, conversation=conversation)
@@ -225,7 +274,7 @@ class SqliteStore:
     async def put_messages(
         self, created: ConversationCreated, imported: MessagesImported, *, at: float, updated_at: float, run: RunId
     ) -> ConversationInfo:
-        check_keys(project=created.project, conversation=created.conversation, run=run)
+        check_keys(project=created.project, conversation=created.conversation, run=run, owner=created.owner)
         bodies = bodies_of((created, imported))
         return await self._tape_writer.submit(_PUT_MESSAGES, created, imported, bodies, at, updated_at, run)
 
@@ -274,7 +323,7 @@ class SqliteStore:
         return await self._readers.do(lambda connection: access.read_credentials(connection, project))
 
     async def put_credential(self, credential: Credential) -> None:
-        check_keys(credential=credential.id, project=credential.project, name=credential.name)
+        check_keys(id=credential.id, project=credential.project, name=credential.name, subject=credential.subject)
         await self._change_access(partial(access.put_credential, credential=credential))
 
     async def touch_credential(self, credential_id: str, *, at: float) -> None:

@@ -21,6 +21,7 @@ from dragoman.runtime.keeping import (
     key_reused,
     no_conversation,
     queue_full,
+    refuse_stranger,
     stale,
     stale_after,
     status_of,
@@ -57,9 +58,11 @@ def accept(books: Books, turn: NewTurn, bodies: Sequence[str]) -> Accepted:
     if tape is None:
         if turn.must_exist:
             raise no_conversation(turn.conversation)
-        tape = books.new_tape(turn.project, turn.conversation, turn.created.origin, books.now_us)
-    elif len(tape.runs) > turn.queue_max:
-        raise queue_full(len(tape.runs) - 1)
+        tape = books.new_tape(turn.created, books.now_us)
+    else:
+        refuse_stranger(turn, tape.owner)
+        if len(tape.runs) > turn.queue_max:
+            raise queue_full(len(tape.runs) - 1)
     first = tape.head + 1
     seq = first + created
     run = books.new_run(tape, turn.run, seq=seq)
@@ -224,29 +227,38 @@ def _leased(books: Books, tape: OpenTape, run: OpenRun) -> Claim:
     return Claim(tape.project, tape.conversation, tape.number, run.id, run.epoch, run.written)
 
 
-# -- what others ask -------------------------------------------------------------------------------------------------
+# -- what others say -------------------------------------------------------------------------------------------------
 
 
-def ask(books: Books, run_id: RunId, event: Event, body: str) -> bool:
+def ask(books: Books, run_id: RunId, event: Event, body: str) -> int:
     found = _live(books, run_id)
     if found is None:
-        return False
+        return 0
     tape, run = found
     written = run.written
     run.asked = books.write(tape, run, (event,), (body,))
     run.written = written
     books.rung = True
-    return True
+    return run.asked
 
 
-def asked(books: Books, claims: Sequence[Claim]) -> frozenset[RunId]:
-    found: set[RunId] = set()
+def asked(books: Books, claims: Sequence[Claim]) -> dict[RunId, int]:
+    found: dict[RunId, int] = {}
     for claim in claims:
         tape = books.tape(claim.tape)
         run = tape.runs[0] if tape is not None and tape.runs else None
         if run is not None and run.id == claim.run and run.asked > claim.seq:
-            found.add(run.id)
-    return frozenset(found)
+            found[run.id] = run.asked
+    return found
+
+
+def note(
+    books: Books, project: ProjectId, conversation: ConversationId, events: Sequence[Event], bodies: Sequence[str]
+) -> int:
+    tape = books.tape_of(project, conversation)
+    if tape is None:
+        raise no_conversation(conversation)
+    return books.write(tape, None, events, bodies)
 
 
 # -- upkeep ----------------------------------------------------------------------------------------------------------
@@ -298,7 +310,7 @@ def put_messages(
     if books.tape_of(created.project, created.conversation) is not None:
         raise conversation_taken(created.conversation)
     began = microseconds(at)
-    tape = books.new_tape(created.project, created.conversation, created.origin, began)
+    tape = books.new_tape(created, began)
     with books.at(began):
         run = books.new_run(tape, run_id, seq=2)
         books.write(tape, None, (created,), bodies[:1])
@@ -348,4 +360,7 @@ def _info(tape: OpenTape) -> ConversationInfo:
         tape.turns,
         tape.head,
         tape.runs[0].id if tape.runs else None,
+        tape.owner,
+        tape.shared,
+        tape.archived,
     )

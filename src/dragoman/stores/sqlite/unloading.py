@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 5000
 CHARS_AT_ONCE = 4 * 1024 * 1024
 """What is handed over at once: rows until one of these bounds is reached."""
 
-_QUERIES = parse((files("dragoman.stores.sqlite") / "unloading.sql").read_text("utf-8"))
+QUERIES = parse((files("dragoman.stores.sqlite") / "unloading.sql").read_text("utf-8"))
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def open_source(path: Path) -> Generator["SqliteSource"]:
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     known = steps()[-1].version
     exists = connection.execute("select 1 from sqlite_schema where name = 'schema_version'").fetchone()
-    row = connection.execute(_QUERIES["version"]).fetchone() if exists else None
+    row = connection.execute(QUERIES["version"]).fetchone() if exists else None
     if row is None:
         raise NotFound(f"{path} holds no store yet: there is nothing to move.", what="store")
     if row[0] > known:
@@ -111,11 +111,13 @@ class SqliteSource:
             raise storage_error(error, self._path) from error
 
     def _rows(self, name: str) -> Iterator[Row]:
-        found = self._connection.execute(_QUERIES[name])
+        found = self._connection.execute(QUERIES[name])
         if name == "conversations":
-            return ((*row, *self._at_work(row)) for row in found)
+            return ((*row[:4], bool(row[4]), bool(row[5]), *row[6:], *self._at_work(row)) for row in found)
         if name == "runs":
             return ((*row[:11], bool(row[11]), bool(row[12]), row[13]) for row in found)
+        if name == "records":
+            return ((*row[:4], bool(row[4]), *row[5:]) for row in found)
         return found
 
     def _at_work(self, row: Row) -> tuple[int, int, bool]:

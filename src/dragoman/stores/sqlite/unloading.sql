@@ -6,12 +6,12 @@ select id, name, created_at from projects order by id
 
 -- name: credentials
 select id, project, name, scopes, hash, pepper_id, created_at, expires_at, rpm, previous_hash, previous_until,
-    last_used_at, revoked_at
+    last_used_at, revoked_at, subject
 from credentials order by id
 
 -- name: conversations
 -- Without what is of the run at work.
-select tape, project, id, title, origin, created_at, updated_at, messages, turns, max(
+select tape, project, id, owner, shared, archived, title, origin, created_at, updated_at, messages, turns, max(
     coalesce((select max(e.place) from entries e where e.place > tape << 32 and e.place < (tape + 1) << 32), 0),
     coalesce((select max(d.place) from deltas d where d.place > tape << 32 and d.place < (tape + 1) << 32), 0)
 ) & 4294967295, live_run
@@ -28,7 +28,8 @@ select place, run, at, body from deltas order by place
 select r.place, r.number, r.id, r.project, r.status, r.epoch, r.users, r.started_at, r.ended, r.ended_at,
     iif(r.ended <> 0, 0, coalesce((
         select place & 4294967295 from entries
-        where place > r.place and place <= r.place | 4294967295 and run = r.place and kind = 'cancel_asked'
+        where place > r.place and place <= r.place | 4294967295 and run = r.place
+            and kind in ('cancel_asked', 'approval_decided', 'client_tool_claimed', 'client_tool_answered')
         order by place desc limit 1
     ), 0)),
     r.ended <> 0 and (r.pruned = 1 or r.pruned = 0 and exists (
@@ -43,6 +44,10 @@ from runs r order by r.place
 
 -- name: keys
 select place, project, key, fingerprint, at, answer from keys order by place
+
+-- name: records
+select project, kind, id, owner, wide, key, version, created_at, updated_at, created_by, updated_by, expires_at, body
+from records order by project, kind, id
 
 -- name: version
 select version, min_reader from schema_version order by version desc limit 1

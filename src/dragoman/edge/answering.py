@@ -1,0 +1,152 @@
+"""Answering a request that was let in: what it asks, the desk's result, and the one way in which its route answers."""
+
+from typing import Any
+
+from starlette.types import Receive, Send
+
+from dragoman.core.errors import NotAuthenticated
+from dragoman.core.names import ConversationId, Principal, RunId
+from dragoman.core.operations import FollowConversation, Following, Listening, Mark, Operation, Started, StartTurn
+from dragoman.edge.authenticate import Door
+from dragoman.edge.desk import Desk
+from dragoman.edge.exchange import Exchange
+from dragoman.edge.idempotency import mark_of
+from dragoman.edge.readers import Readers
+from dragoman.edge.repeats import Repeats
+from dragoman.edge.silence import Wheel
+from dragoman.edge.streaming import FrameStream, Source
+from dragoman.runtime.fuses import blow
+from dragoman.wire.dialect import Reply, Request, Route, Streamed
+
+
+class Answering:
+    def __init__(self, desk: Desk, door: Door, *, readers_per_conversation: int) -> None:
+        self._desk = desk
+        self._door = door
+        self._repeats = Repeats(desk)
+        self._readers = Readers(per_conversation=readers_per_conversation)
+        self._wheel = Wheel()
+
+    async def answer(
+        self,
+        exchange: Exchange,
+        route: Route[Any],
+        request: Request,
+        principal: Principal | None,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Raises errors of the tree, as long as the answer has not begun."""
+        branch = self._branch(route, request, principal)
+        operation = branch.decode(request)
+        if principal is None:
+            await exchange.reply(await self._open(branch, request, operation), send)
+            return
+        mark = mark_of(request, principal, operation)
+        if route.counted:
+            self._door.count_principal(principal, exchange.passed)
+            blow("ratelimit.done")
+        if branch.stream is not None:
+            await self._stream(exchange, branch.stream, request, principal, operation, mark, receive, send)
+            return
+        result = await self._desk.answer(principal, operation, mark)
+        if branch.answer is not None:
+            reply = branch.answer(result, request)
+        else:
+            reply = await self._began(exchange, branch, request, principal, result, mark)
+        await exchange.reply(reply, send)
+
+    def _branch(self, route: Route[Any], request: Request, principal: Principal | None) -> Route[Any]:
+        """The route itself, or that one of its forks which the request means. Raises NotAllowed."""
+        if route.choose is None:
+            return route
+        branch = route.forks[route.choose(request)]
+        if principal is not None:
+            self._door.check_scopes(branch, principal)
+        elif not branch.open:
+            raise NotAuthenticated("Authentication required")
+        return branch
+
+    async def _open(self, route: Route[Any], request: Request, operation: Operation[Any]) -> Reply:
+        if route.answer is None:
+            raise RuntimeError(f"{route.method} {route.path} is open, and no reply of one piece")
+        return route.answer(await self._desk.answer_anybody(operation), request)
+
+    async def _began(
+        self,
+        exchange: Exchange,
+        route: Route[Any],
+        request: Request,
+        principal: Principal,
+        started: Started,
+        mark: Mark,
+    ) -> Reply:
+        """The reply to a request that began a turn, or repeats one that did."""
+        exchange.run = started.run
+        reply = await self._repeats.reply(route, request, principal, started, mark)
+        exchange.replayed = started.replayed
+        if mark.key and reply.status >= 500:
+            exchange.should_retry = False  # under this key there is no other answer
+        return reply
+
+    async def _stream(
+        self,
+        exchange: Exchange,
+        streamed: Streamed,
+        request: Request,
+        principal: Principal,
+        operation: Operation[Any],
+        mark: Mark,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        # Before the turn is begun: who finds no place has begun none. A repeat may be of a turn elsewhere.
+        asked = operation.conversation if isinstance(operation, StartTurn | FollowConversation) else None
+        with self._readers.place(principal.project, asked):
+            result: Started | Following | Listening = await self._desk.answer(principal, operation, mark)
+            with self._readers.place(principal.project, _elsewhere(result, asked)):
+                if isinstance(result, Following) and await self._desk.read_out(principal, result):
+                    # "No Content" is how a reader that would always connect again is told that it has read all.
+                    await exchange.reply(Reply(204, media_type=""), send)
+                    return
+                started, reader = self._reader(exchange, principal, operation, result)
+                encoder = streamed.encoder(request)
+                exchange.status = 200
+                # Not by way of a name, which would hold them as long as the reader stays.
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": 200,
+                        "headers": exchange.response_headers(streamed.media_type, streamed.headers),
+                    }
+                )
+                if exchange.run:
+                    blow("accept.after_2xx")
+                await FrameStream(encoder, reader, self._wheel, send).run(encoder.opened(started), receive)
+
+    def _reader(
+        self,
+        exchange: Exchange,
+        principal: Principal,
+        operation: Operation[Any],
+        result: Started | Following | Listening,
+    ) -> tuple[Started, Source]:
+        """What the stream reads, and what its encoder is told that it reads."""
+        match result:
+            case Started():
+                exchange.run, exchange.replayed = result.run, result.replayed
+                return result, self._desk.reader(result)
+            case Following(started=started, after=after):
+                return started, self._desk.reader(started, after=after)
+            case Listening():
+                of_no_run = Started(
+                    result.conversation, result.tape, RunId(""), result.after, created=False, head=result.head
+                )
+                private = isinstance(operation, FollowConversation) and operation.private
+                return of_no_run, self._desk.tape_reader(principal, result, private=private)
+
+
+def _elsewhere(result: Started | Following | Listening, asked: ConversationId | None) -> ConversationId | None:
+    """The conversation that is read, if it is another one than was asked for."""
+    conversation = result.started.conversation if isinstance(result, Following) else result.conversation
+    return None if conversation == asked else conversation

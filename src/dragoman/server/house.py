@@ -1,0 +1,66 @@
+"""The house: everything that was put together, and what may be put in the place of the real thing."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from dragoman.access.credentials import Authenticator
+from dragoman.access.minting import Mint
+from dragoman.access.ports import AccessStore
+from dragoman.core.names import Clock, ProjectId
+from dragoman.core.records import Records
+from dragoman.edge.asgi import App
+from dragoman.edge.desk import Desk
+from dragoman.edge.metrics import Gauge
+from dragoman.models.catalogue import Catalogue
+from dragoman.runtime.conversations import Conversations
+from dragoman.runtime.ports import Model, Store, Tools
+from dragoman.runtime.runs import Runs
+from dragoman.server.config_shapes import Config
+from dragoman.wire.dialect import Dialect
+
+
+class Parts(Struct, frozen=True):
+    """What may be put in the place of the real thing, each by itself. Models are closed with the house, as its own
+    would be; a store stays open, for whoever brought it may open another house on it."""
+
+    clock: Clock | None = None
+    store: Store | None = None
+    access: AccessStore | None = None
+    models: Mapping[str, Model] | None = None
+    tools: Tools | None = None
+    dialects: tuple[Dialect, ...] | None = None
+
+
+NO_PARTS = Parts()
+
+
+class House:
+    """Everything that was put together, for the server and the command line to use."""
+
+    def __init__(self, config: Config, home: Path, clock: Clock) -> None:
+        self.config = config
+        self.home = home
+        self.clock = clock
+        self.dialects: tuple[Dialect, ...]
+        self.store: Store
+        self.ephemeral: Store
+        """For what must leave nothing behind."""
+        self.access: AccessStore
+        self.records: Records
+        self.authenticator: Authenticator
+        self.mint: Mint
+        self.models: Catalogue
+        self.tools: Tools
+        self.runs: tuple[Runs, ...]
+        self.conversations: Conversations
+        self.desk: Desk
+        self.app: App
+        self.announce: Callable[[str], None] = lambda url: None
+        """Tells other processes on this store where we are to be reached."""
+        self.take_up: Callable[[], Awaitable[None]]
+        """Drives on the runs that a dead process left behind, and from then on those that are found undriven."""
+        self.project = ProjectId(config.defaults.project)
+        self.recovered = 0
+        self.gauges: dict[str, Gauge] = {"live_runs": ("Runs being driven now.", lambda: self.desk.live_runs)}
