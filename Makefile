@@ -53,8 +53,8 @@ bless: $(DEV) ## rewrite the golden transcripts from what the dialects say now: 
 crash: $(DEV) ## kill, freeze and cut off servers, and count what was lost (4 min; TIER=N: nightly, 60 min)
 	@$(BIN)/python -m tests.crash --tier $(TIER)
 
-e2e: $(DEV) ## a real server, the clients people use, proxies, deaf readers, a stop in the midst of it (40 s)
-	$(PYTEST) -rs tests/e2e $(PYTEST_ARGS)
+e2e: $(DEV) ## a real server, the clients people use, proxies, deaf readers, a stop in the midst of it (100 s)
+	DRAGOMAN_CLIENTS=install $(PYTEST) -rs tests/e2e $(PYTEST_ARGS)
 
 bench: $(DEV) ## speed and size against a bare relay on this machine (4 min)
 	@$(BIN)/python -m bench

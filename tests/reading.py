@@ -2,13 +2,20 @@
 
     def read(path: str, data: bytes) -> Reading
 
-takes everything that one stream of the route `path` sent, and raises AssertionError if that is not well formed.
+takes everything that one stream of the route `path` sent, and raises AssertionError if that is not well formed. Where
+paths have forks there is also
+
+    def body(branch: str) -> bytes
+
+a request's body that means this branch.
 """
 
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,10 +31,20 @@ class Reading:
 
 def reader_of(dialect: str) -> Callable[[str, bytes], Reading]:
     """The hook of one dialect, found by its folder."""
+    return _module_of(dialect).read
+
+
+def body_of(dialect: str, branch: str) -> bytes:
+    """A body that means the branch of this dialect."""
+    return _module_of(dialect).body(branch)
+
+
+@cache
+def _module_of(dialect: str) -> Any:
     path = Path(__file__).parent / "dialects" / dialect / "reading.py"
     assert path.exists(), f"{path} is missing: it tells contract tests how {dialect} streams are read"
     spec = importlib.util.spec_from_file_location(f"reading_{dialect}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.read
+    return module

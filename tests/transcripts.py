@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CUT = "!cut"
+VALUE_CHARS_MIN = 8
 _NAME = re.compile(r"<(\w+)>")
 _HEADER = re.compile(r"[a-z0-9-]+: ")
 
@@ -90,6 +91,13 @@ class Names:
     def put_into(self, text: str) -> str:
         return _NAME.sub(lambda match: self.known.get(match[1], match[0]), text)
 
+    def take_out_of(self, text: str) -> str:
+        """The text with names in the place of what they stand for, where that is too long to be there by chance."""
+        for name, value in self.known.items():
+            if len(value) >= VALUE_CHARS_MIN:
+                text = text.replace(value, f"<{name}>")
+        return text
+
     def match(self, expected: str, actual: str) -> bool:
         """Whether a line is as expected; names seen for the first time are bound."""
         seen: set[str] = set()
@@ -140,7 +148,7 @@ def bless(path: Path, exchange: Exchange, actual: Sequence[str], names: Names) -
     """Put the real answer in the place of the expected one; lines that still match keep their names."""
     lines = path.read_text().split("\n")
     kept = [
-        old if old is not None and names.match(old, new) else new
+        old if old is not None and names.match(old, new) else names.take_out_of(new)
         for old, new in zip([*exchange.answer, *[None] * len(actual)], actual, strict=False)
     ]
     lines[exchange.first : exchange.last + 1] = [f"< {line}".rstrip() for line in kept]

@@ -8,21 +8,40 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dragoman.core import errors
 from dragoman.core.errors import DragomanError, FieldFault
-from dragoman.core.operations import Operation, StartTurn
+from dragoman.core.events import Entry, TurnReceived
+from dragoman.core.messages import said
+from dragoman.core.names import RunId
+from dragoman.core.operations import FollowConversation, Operation, Started, StartTurn
 from dragoman.dialects import installed
 from dragoman.edge.house import HOUSE
 from dragoman.wire.dialect import Dialect, Encoder, Request, Route
 from tests.histories import History, ends, histories
-from tests.reading import reader_of
+from tests.reading import body_of, reader_of
 
 DIALECTS = installed()
-STREAMS = [(dialect, route) for dialect in DIALECTS for route in dialect.routes if route.stream is not None]
-COLLECTS = [(dialect, route) for dialect in DIALECTS for route in dialect.routes if route.collect is not None]
+TABLE = [(dialect, route) for dialect in DIALECTS for route in dialect.routes]
+"""As it stands: a path with forks is one route."""
+ROUTES = [(dialect, branch) for dialect, route in TABLE for branch in tuple(route.forks.values()) or (route,)]
+"""What answers: of a path with forks each branch."""
+BRANCHES = {id(branch): name for _, route in TABLE for name, branch in route.forks.items()}
+
+
+def different(rows: list[tuple[Dialect, Route[Any]]]) -> list[tuple[Dialect, Route[Any]]]:
+    """Rows that a dialect mounts under several paths are tested once."""
+    found = {
+        (dialect.name, route.decode, route.collect, route.stream and route.stream.encoder): (dialect, route)
+        for dialect, route in reversed(rows)
+    }
+    return list(reversed(found.values()))
+
+
+STREAMS = different([(dialect, route) for dialect, route in ROUTES if route.stream is not None])
+COLLECTS = different([(dialect, route) for dialect, route in ROUTES if route.collect is not None])
 HOUSE_STREAMS = [(HOUSE, route) for route in HOUSE.routes if route.stream is not None]
-ROUTES = [(dialect, route) for dialect in DIALECTS for route in dialect.routes]
 
 INTERNAL = "s3cret-internal-text"
 
@@ -68,6 +87,12 @@ def request(route: Route[Any], **changes: Any) -> Request:
     return Request(**(given_ | changes))
 
 
+def asked(dialect: Dialect, route: Route[Any]) -> Request:
+    """A request that means this route, if it is a branch."""
+    branch = BRANCHES.get(id(route))
+    return request(route) if branch is None else request(route, body=body_of(dialect.name, branch))
+
+
 def params_of(route: Route[Any]) -> list[str]:
     return [name.partition(":")[0] for _, name, _, _ in string.Formatter().parse(_as_format(route.path)) if name]
 
@@ -87,15 +112,41 @@ def encoder_of(route: Route[Any]) -> Encoder:
     return route.stream.encoder(None)
 
 
-def encode(route: Route[Any], history: History) -> tuple[bytes, Encoder]:
-    """Everything one reader of this history is sent."""
+def follows_a_conversation(route: Route[Any]) -> bool:
+    """Such a stream goes over many runs: its reader ends it, and not the encoder."""
+    try:
+        return isinstance(route.decode(request(route)), FollowConversation)
+    except DragomanError:
+        return False
+
+
+def opened(route: Route[Any], history: History, *, head: int = 0) -> tuple[Started, tuple[Entry, ...]]:
+    """What an encoder of this route is told at first, and the entries that it is given. Who follows a conversation is
+    given its turns from their beginning, and those up to `head` stood there before."""
+    started = history.started
+    if not follows_a_conversation(route):
+        return started, history.entries
+    received = Entry(started.seq, started.run, history.entries[0].at, TurnReceived((said("user", "how is it?"),)))
+    return replace(started, run=RunId(""), seq=started.seq - 1, created=False, head=head), (received, *history.entries)
+
+
+def encode(
+    route: Route[Any], history: History, *, batches: tuple[int, ...] = (), head: int = 0
+) -> tuple[bytes, Encoder]:
+    """Everything one reader of this history is sent, which comes in batches of these sizes, and then the rest."""
     encoder = encoder_of(route)
-    data = encoder.opened(history.started)
-    for entry in history.entries:
-        before = encoder.closed
-        frames = encoder.entry(entry)
-        assert not (before and frames), "a frame after the last one"
-        data += frames
+    started, entries = opened(route, history, head=head)
+    data = encoder.opened(started)
+    for size in (*batches, len(entries)):
+        batch, entries = entries[:size], entries[size:]
+        for entry in batch:
+            before = encoder.closed
+            frames = encoder.entry(entry)
+            assert not (before and frames), "a frame after the last one"
+            data += frames
+        if batch and not encoder.closed:
+            data += encoder.held()
+            assert encoder.closed or encoder.held() == b"", "what was held back is said once"
     return data, encoder
 
 
@@ -107,6 +158,39 @@ def test_a_route_has_exactly_one_way_to_answer(dialect: Dialect, route: Route[An
     ways = [route.answer, route.accept, route.collect, route.stream]
     assert sum(way is not None for way in ways) == 1
     assert route.summary
+    assert not route.open or route.answer is not None  # nobody has said who asks: no run, no reader
+
+
+@pytest.mark.parametrize(("dialect", "route"), TABLE, ids=label)
+def test_branches_are_of_the_path_they_stand_under_and_have_none_of_their_own(
+    dialect: Dialect, route: Route[Any]
+) -> None:
+    assert bool(route.forks) == (route.choose is not None)
+    if route.forks:
+        assert [route.answer, route.accept, route.collect, route.stream] == [None] * 4
+        assert route.summary
+    for branch in route.forks.values():
+        assert (branch.method, branch.path, branch.open) == (route.method, route.path, route.open)
+        assert (branch.forks, branch.choose, branch.ticket) == ({}, None, "")
+
+
+@pytest.mark.parametrize(("dialect", "route"), TABLE, ids=label)
+def test_each_branch_is_meant_by_a_request_and_understands_it(dialect: Dialect, route: Route[Any]) -> None:
+    for name, branch in route.forks.items():
+        meaning = asked(dialect, branch)
+        assert route.choose is not None and route.choose(meaning) == name
+        assert isinstance(branch.decode(meaning), Operation)
+
+
+@pytest.mark.parametrize(("dialect", "route"), TABLE, ids=label)
+def test_a_ticket_is_for_a_stream_and_for_a_conversation_that_its_path_names(
+    dialect: Dialect, route: Route[Any]
+) -> None:
+    if route.ticket:
+        assert route.stream is not None and not route.open
+        assert route.ticket_for in params_of(route)
+    else:
+        assert route.ticket_for == ""
 
 
 @pytest.mark.parametrize(("dialect", "route"), [*STREAMS, *HOUSE_STREAMS], ids=label)
@@ -132,7 +216,7 @@ def test_an_example_of_the_documentation_is_understood(dialect: Dialect) -> None
         assert found, f"no route answers {example.method} {example.path}"
         route, params = found[0]
         body = b"" if example.body is None else json.dumps(example.body).encode()
-        operation = route.decode(request(route, params=params, body=body))
+        operation = understood(route, request(route, params=params, body=body))
         assert isinstance(operation, Operation)
         assert not isinstance(operation, StartTurn) or operation.origin  # message ids are told apart by it
         assert example.expect
@@ -163,7 +247,7 @@ def test_any_legal_history_is_encoded_and_the_reader_is_told_of_its_end(
     dialect: Dialect, route: Route[Any], history: History
 ) -> None:
     data, encoder = encode(route, history)
-    assert encoder.closed
+    assert encoder.closed or follows_a_conversation(route)
     reading = reader_of(dialect.name)(route.path, data)
     assert reading.ended
     assert reading.left_open == ()
@@ -183,16 +267,31 @@ def test_the_pieces_of_a_stream_make_up_the_answer_that_a_waiting_caller_gets(
 
 
 @pytest.mark.parametrize(("dialect", "route"), STREAMS, ids=label)
+@given(history=histories(), batches=st.lists(st.integers(1, 5), max_size=12).map(tuple), head=st.integers(0, 80))
+def test_however_entries_come_together_a_reader_ends_with_the_same(
+    dialect: Dialect, route: Route[Any], history: History, batches: tuple[int, ...], head: int
+) -> None:
+    """An encoder may hold back what more of is at hand; it never says less than it got."""
+    read = reader_of(dialect.name)
+    at_once, _ = encode(route, history)
+    in_batches, encoder = encode(route, history, batches=batches, head=min(head, history.entries[-1].seq))
+    assert encoder.closed or follows_a_conversation(route)
+    assert read(route.path, in_batches) == read(route.path, at_once)
+
+
+@pytest.mark.parametrize(("dialect", "route"), STREAMS, ids=label)
 @given(history=histories(), cut=st.integers(0, 60))
 def test_a_stream_that_cannot_go_on_says_so_and_is_over(
     dialect: Dialect, route: Route[Any], history: History, cut: int
 ) -> None:
     encoder = encoder_of(route)
-    data = encoder.opened(history.started)
-    for entry in history.entries[: min(cut, len(history.entries) - 1)]:
+    started, entries = opened(route, history)
+    data = encoder.opened(started)
+    for entry in entries[: min(cut, len(entries) - 1)]:
         data += encoder.entry(entry)
     if encoder.closed:
         return
+    data += encoder.held()
     data += encoder.failed(errors.Unavailable("The server is stopping.", internal=INTERNAL))
     assert encoder.closed
     reading = reader_of(dialect.name)(route.path, data)
@@ -206,11 +305,12 @@ def test_a_stream_that_cannot_go_on_says_so_and_is_over(
 def test_a_life_sign_changes_nothing_for_the_reader(dialect: Dialect, route: Route[Any], history: History) -> None:
     quiet, _ = encode(route, history)
     encoder = encoder_of(route)
-    lively = encoder.opened(history.started) + encoder.silence()
-    for entry in history.entries:
+    started, entries = opened(route, history)
+    lively = encoder.opened(started) + encoder.silence()
+    for entry in entries:
         lively += encoder.entry(entry)
         if not encoder.closed:
-            lively += encoder.silence()
+            lively += encoder.held() + encoder.silence()
     read = reader_of(dialect.name)
     assert read(route.path, lively) == read(route.path, quiet)
 
@@ -224,7 +324,7 @@ def test_every_outcome_has_a_reply_and_only_a_run_that_went_wrong_has_an_error(
     dialect: Dialect, route: Route[Any], history: History
 ) -> None:
     assert route.collect is not None
-    reply = route.collect(history.outcome, request(route))
+    reply = route.collect(history.outcome, asked(dialect, route))
     assert 200 <= reply.status < 600
     if history.completed:
         assert reply.status < 300
@@ -236,7 +336,8 @@ def test_every_kind_of_end_is_answered(dialect: Dialect, route: Route[Any], hist
     assert route.collect is not None
     outcome = history.outcome
     reply = route.collect(
-        type(outcome)(outcome.started, end, outcome.text, outcome.replies, outcome.calls, outcome.usage), request(route)
+        type(outcome)(outcome.started, end, outcome.text, outcome.replies, outcome.calls, outcome.usage),
+        asked(dialect, route),
     )
     assert 200 <= reply.status < 600
 
@@ -257,9 +358,14 @@ bodies = st.one_of(
 media_types = st.sampled_from(["application/json", "application/json; charset=utf-8", "text/plain", "", "é"])
 
 
+def understood(route: Route[Any], asked: Request) -> Operation[Any]:
+    branch = route if route.choose is None else route.forks[route.choose(asked)]
+    return branch.decode(asked)
+
+
 def decode_or_refuse(route: Route[Any], asked: Request) -> None:
     try:
-        operation = route.decode(asked)
+        operation = understood(route, asked)
     except DragomanError as error:
         assert error.detail  # a refusal says something
     else:

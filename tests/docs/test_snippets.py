@@ -97,7 +97,7 @@ def test_a_command_that_does_not_exist_would_be_found(words: list[str]) -> None:
 @cache
 def counted() -> frozenset[str]:
     """The names of all metrics, as a scraper sees them."""
-    root = (ROOT / "src/dragoman/server/assemble.py").read_text()
+    root = "".join((ROOT / "src/dragoman/server" / name).read_text() for name in ("assemble.py", "house.py"))
     named = set(re.findall(r'gauges\["(\w+)"\]', root)) | set(re.findall(r'Gauge\] = \{"(\w+)"', root))
     assert named >= {"live_runs", "ready"}
     metrics = Metrics(Counters(), gauges={name: ("", lambda: 0.0) for name in named})

@@ -96,6 +96,9 @@ class Stream:
     def silence(self) -> bytes:
         return PING
 
+    def held(self) -> bytes:
+        return b""
+
     def failed(self, error: DragomanError) -> bytes:
         return b"" if self._closed else self._fail()
 
@@ -134,6 +137,10 @@ class Stream:
                 | ev.HandedOver()
                 | ev.TitleGiven()
                 | ev.CancelAsked()
+                | ev.ClientToolClaimed()
+                | ev.ClientToolAnswered()
+                | ev.SharingChanged()
+                | ev.ArchivingChanged()
                 | ev.Unread()
             ):
                 return b""

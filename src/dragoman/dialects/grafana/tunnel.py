@@ -1,0 +1,185 @@
+"""The tunnel (specification 3.4): a client polls for work, sends its tools, claims a request, answers it.
+
+Every answer is 200 with `status: "success"` but for refusals; the client logs 204 as an error (quirk Q21).
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from dragoman.core.agents import NO_ARGUMENTS, Repeat, ToolSpec
+from dragoman.core.errors import BadRequest
+from dragoman.core.names import Scope
+from dragoman.core.tunnel import TOOLSET, LendTools, PollTunnel, ToolsLent, TunnelWork
+from dragoman.core.waits import AnswerClientTool, ClaimClientTool, Settled, WaitingCall
+from dragoman.dialects.grafana.ids import read_request_id, request_id
+from dragoman.wire import structs
+from dragoman.wire.dialect import Reply, Request, Route, json_reply
+
+HELD_S = 120.0
+"""How long a run waits for a lent tool. The client polls every 5 s, and a command of its may take a while."""
+HASH_CHARS_MAX = 128
+RESULT_CHARS_MAX = 1_000_000
+
+_SCOPES = (Scope.TUNNEL_CONNECT,)
+
+
+class Poll(Struct, frozen=True):
+    tools_hash: str = ""
+
+
+class Annotations(Struct, frozen=True, rename="camel"):
+    """MCP's hints about a tool."""
+
+    read_only_hint: bool = False
+    idempotent_hint: bool = False
+
+
+class LentTool(Struct, frozen=True, rename="camel"):
+    name: str
+    description: str = ""
+    input_schema: dict[str, Any] = msgspec.field(default_factory=lambda: dict(NO_ARGUMENTS))
+    annotations: Annotations = Annotations()
+
+
+class Lend(Struct, frozen=True):
+    tools: tuple[LentTool, ...]
+    tools_hash: str = ""
+
+
+class Result(Struct, frozen=True):
+    result: Any = None
+    error: str = ""
+
+
+class Work(Struct, frozen=True):
+    """One request. The advertised name `filesystem_read_file` comes back as tool `filesystem`, action `read_file`."""
+
+    id: str
+    tool: str
+    action: str
+    input: dict[str, Any]
+    created_at: str
+    expires_at: str
+
+
+def routes(base: str) -> tuple[Route[Any], ...]:
+    """The four paths under `base`."""
+    one = f"{base}/tunnel/requests/{{requestId}}"
+    return (
+        Route(
+            "POST",
+            f"{base}/tunnel/poll",
+            poll,
+            answer=_polled,
+            scopes=_SCOPES,
+            counted=False,  # twelve a minute while nothing happens: they must not use up what the person may ask
+            summary="Ask whether the assistant wants something run on this machine",
+            takes=Poll,
+        ),
+        Route(
+            "POST",
+            f"{base}/tunnel/tools",
+            lend,
+            answer=_lent,
+            scopes=_SCOPES,
+            summary="Say which tools this machine lends to the assistant",
+            takes=Lend,
+        ),
+        Route("POST", f"{one}/claim", claim, answer=_claimed, scopes=_SCOPES, summary="Take up a request"),
+        Route("POST", f"{one}/result", result, answer=_settled, scopes=_SCOPES, summary="Answer it", takes=Result),
+    )
+
+
+def poll(request: Request) -> PollTunnel:
+    return PollTunnel(_hash(structs.decode(request.body or b"{}", Poll).tools_hash))
+
+
+def lend(request: Request) -> LendTools:
+    body = structs.decode(request.body, Lend)
+    return LendTools(tuple(_spec(tool) for tool in body.tools), _hash(body.tools_hash))
+
+
+def claim(request: Request) -> ClaimClientTool:
+    """Under a name of this very request: a second claim is another one's, and refused."""
+    run, call = read_request_id(request.params["requestId"])
+    return ClaimClientTool(run, call, claimed_by=request.nonce, private=True)
+
+
+def result(request: Request) -> AnswerClientTool:
+    run, call = read_request_id(request.params["requestId"])
+    body = structs.decode(request.body, Result)
+    content = body.error or (body.result if isinstance(body.result, str) else _compact(body.result))
+    if len(content) > RESULT_CHARS_MAX:
+        raise BadRequest(f"result: {len(content):,} characters; at most {RESULT_CHARS_MAX:,} are taken. Send less.")
+    return AnswerClientTool(run, call, content, is_error=bool(body.error), private=True)
+
+
+def _spec(tool: LentTool) -> ToolSpec:
+    tool_name, _, action = tool.name.partition("_")
+    if not tool_name or not action:
+        raise BadRequest(f"tools: the name {tool.name[:100]!r} has no tool and action joined by an underscore.")
+    hints = tool.annotations
+    repeat = Repeat.PURE if hints.read_only_hint else Repeat.IDEMPOTENT if hints.idempotent_hint else Repeat.ONCE
+    return ToolSpec(tool.name, tool.description, tool.input_schema, repeat=repeat, toolset=TOOLSET, held_s=HELD_S)
+
+
+def _hash(text: str) -> str:
+    if len(text) > HASH_CHARS_MAX:
+        raise BadRequest(f"tools_hash: at most {HASH_CHARS_MAX} characters.")
+    return text
+
+
+def _compact(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _polled(work: TunnelWork, request: Request) -> Reply:
+    data: dict[str, object] = {}
+    if work.send_tools:
+        data["send_tools"] = True
+    if work.call is not None:
+        data["request"] = _work(work.call)
+    return _success(data)
+
+
+def _work(waiting: WaitingCall) -> Work:
+    tool, _, action = waiting.call.name.partition("_")
+    return Work(
+        request_id(waiting.run, waiting.call.id),
+        tool,
+        action,
+        _arguments(waiting.call.arguments),
+        _time(waiting.asked_at),
+        _time(waiting.expires_at),
+    )
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """What a model wrote may be anything; a tool of the client takes an object."""
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _lent(lent: ToolsLent, request: Request) -> Reply:
+    return _success({"tools": lent.count})
+
+
+def _claimed(settled: Settled, request: Request) -> Reply:
+    return _success({"claimed": True})
+
+
+def _settled(settled: Settled, request: Request) -> Reply:
+    return _success({"accepted": True})
+
+
+def _success(data: dict[str, object]) -> Reply:
+    return json_reply({"status": "success", "data": data})
