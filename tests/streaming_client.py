@@ -4,7 +4,7 @@ Stock ASGI test transports collect the whole body before they hand anything out,
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import unquote
@@ -19,7 +19,7 @@ class Response:
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
         self.status = status
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        self.body = body
+        self.body: bytes = body
 
 
 class Stream(Response):
@@ -91,7 +91,7 @@ class Client:
         *,
         headers: dict[str, str] | None = None,
         body: bytes | list[bytes] = b"",
-    ) -> AsyncIterator[Stream]:
+    ) -> AsyncGenerator[Stream]:
         """Leaving the block disconnects. `body` as a list is sent in those chunks, without a content-length."""
         sent = {**self._headers, **(headers or {})}
         if isinstance(body, bytes):

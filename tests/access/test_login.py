@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dragoman.access.credentials import REFUSED, Authenticator
-from dragoman.access.login import BAD_CODE, CODES, ENDED, LOGINS, NO_CHAIN, NOWHERE, Login, challenge_of
+from dragoman.access.login import BAD_CODE, CODES, ENDED, LOGINS, LOGINS_MAX, NO_CHAIN, NOWHERE, Login, challenge_of
 from dragoman.access.minting import DAY_S, Mint, Minted
 from dragoman.access.pepper import Pepper
 from dragoman.access.texts import Form, Parts, credential_text, joined, split
@@ -271,6 +271,20 @@ async def test_a_login_is_good_no_longer_than_what_granted_it(house: House):
 
 
 # -- renewal ---------------------------------------------------------------------------------------------------------
+
+
+async def test_of_too_many_logins_of_one_credential_the_oldest_end(house: House):
+    granting, other = await house.granting(), await house.granting()
+    others = await house.begun(other)
+    begun: list[LoginIssued] = []
+    for _ in range(LOGINS_MAX + 2):
+        house.clock.move(1)
+        begun.append(await house.begun(granting))
+    good = [await house.who(login.text) is not None for login in begun]
+    assert good == [False] * 2 + [True] * LOGINS_MAX
+    assert await refused(house.renewed(begun[0].renewal)) == ENDED_ERROR
+    assert await house.renewed(begun[2].renewal)
+    assert await house.who(others.text)
 
 
 async def test_a_renewal_gives_a_new_pair_of_the_same_login(house: House):

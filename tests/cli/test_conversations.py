@@ -1,5 +1,6 @@
 """`dragoman conversations`."""
 
+import asyncio
 import io
 import json
 import re
@@ -7,7 +8,11 @@ import re
 import pytest
 
 from dragoman.cli.conversations import own_name
+from dragoman.cli.opening import local_principal
 from dragoman.core.names import ConversationId
+from dragoman.core.operations import UpdateConversation
+from dragoman.server.assemble import open_house
+from dragoman.server.config import load_config
 
 
 def talked(cli, key: str = "team:42") -> None:
@@ -37,6 +42,29 @@ def test_one_is_shown_as_it_was_held(cli):
         lines[4],
         "assistant: There is notes.txt.",
     ]
+
+
+def test_whose_it_is_and_what_is_not_as_usual_is_told(cli):
+    cli.ok("ask", "hello", "--conversation", "k")
+    cli.ok("ask", "hello", "--conversation", "plain")
+
+    async def change() -> None:
+        async with open_house(load_config(cli.home, cwd=cli.folder), cli.home) as house:
+            change = UpdateConversation(ConversationId("k"), title="up\x1b[2J", shared=True, archived=True)
+            await house.desk.answer(local_principal(house.config), change)
+
+    asyncio.run(change())
+    assert [line.split()[5:] for line in cli.ok("conversations", "ls").out.splitlines()] == [
+        ["cli", "local", "shared", "archived", "up", "[2J"],
+        ["cli", "local"],
+    ]
+    k, plain = cli.ok("conversations", "ls", "--json").json
+    assert [(each["owner"], each["shared"], each["archived"]) for each in (k, plain)] == [
+        ("local", True, True),
+        ("local", False, False),
+    ]
+    head = cli.ok("conversations", "show", "k").out.splitlines()[0]
+    assert head.endswith(" UTC  of local  shared archived  up [2J") and head.isprintable()
 
 
 def test_a_turn_that_failed_is_marked(cli):

@@ -15,14 +15,14 @@ Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Elsewhere:
-    """A server that answers every POST in one way and keeps what it was sent."""
+    """A server that answers every request in one way and keeps what it was sent."""
 
     def __init__(self) -> None:
         self.answer: Answering = self.stream
         self.frames = b""
         self.seen: list[tuple[str, str, bytes]] = []
         app = web.Application()
-        app.router.add_route("POST", "/{path:.*}", self._answer)
+        app.router.add_route("*", "/{path:.*}", self._answer)
         self.server = TestServer(app)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -88,6 +88,14 @@ async def test_a_post_gives_the_servers_json(elsewhere: Elsewhere):
 
     assert await Remote(elsewhere.url, "c").post("/api/runs/r/cancel") == {"status": "cancelled"}
     assert elsewhere.seen == [("/api/runs/r/cancel", "Bearer c", b"")]
+
+
+async def test_a_get_and_a_body_are_sent_to_just_that_path(elsewhere: Elsewhere):
+    elsewhere.refusing(200, '{"approvals": []}')
+    remote = Remote(elsewhere.url, "c")
+
+    assert await remote.get("/api/waiting") == await remote.post("/a%2Fb%20c", {"ok": True}) == {"approvals": []}
+    assert elsewhere.seen == [("/api/waiting", "Bearer c", b""), ("/a/b c", "Bearer c", b'{"ok": true}')]
 
 
 async def test_where_nobody_listens_it_says_how_to_start_a_server(elsewhere: Elsewhere):

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from dragoman.cli import terminal
 from dragoman.cli.options import Settings
-from dragoman.cli.terminal import colours, note, printable, progress, say, say_json, say_table, shorten, warn
+from dragoman.cli.terminal import colours, exact, note, printable, progress, say, say_json, say_table, shorten, warn
 
 
 class Screen(io.StringIO):
@@ -122,3 +122,17 @@ def test_output_inside_a_command_is_captured_by_click():
         say("x")
 
     assert CliRunner().invoke(command).output == "x\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r'{"b":"Gr\u00fc\u00dfe","a":"\u65e5"}', '{"a": "日", "b": "Grüße"}'),
+        (r'"\u202eevil\u001b[2J\n\u200b\u00a0"', r'"\u202eevil\u001b[2J\n\u200b\u00a0"'),
+        (r'"a\u3164\ufe0f\udb40\udd00\ud83d\ude00\\u202e"', r'"a\u3164\ufe0f\udb40\udd00😀\\u202e"'),
+        (r'"\ud800"', r'"\ud800"'),
+    ],
+)
+def test_what_a_person_decides_about_hides_nothing(text: str, shown: str):
+    assert exact(text) == shown
+    assert json.loads(shown) == json.loads(text)

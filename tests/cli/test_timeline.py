@@ -85,8 +85,8 @@ def test_every_other_event_that_matters_has_its_line():
     assert lines == [
         "   0.000 accepted",
         '   0.100 asks        for approval of query_prometheus {"expr": "up"}',
-        "   0.200 approved    ann",
-        "   0.300 denied      bob",
+        "   0.200 approved    by ann",
+        "   0.300 denied      by bob",
         "   0.400 handed      from a to b",
         "   0.500 asks        the caller to run list_files",
         "   0.600 waits       for its caller to run list_files",

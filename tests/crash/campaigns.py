@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 from msgspec import Struct
 
-from tests.crash import databases, fused, random_kills, replicas, schemas
+from tests.crash import databases, fused, handing, listening, random_kills, replicas, schemas
 from tests.crash.homes import Template
 from tests.crash.scene import Order, Result, Trial
 
@@ -37,9 +37,11 @@ CAMPAIGNS = {
         Campaign("R02", "random kills under 16 clients", random_kills.plan, random_kills.run),
         Campaign("R04", "kill in each step of the schema", schemas.plan, schemas.run),
         Campaign("R07", "ten starts, each killed at once", random_kills.plan_loops, random_kills.run_loop),
+        Campaign("R10", "readers of chats and tasks, cut and killed", listening.plan, listening.run),
         Campaign("R43", "the database goes away", databases.plan, databases.run, SHARED, databases.lacks),
         Campaign("R46", "a frozen replica wakes up", replicas.plan_zombies, replicas.run_zombies, SHARED),
         Campaign("R48", "rolling restart under load", replicas.plan_rolling, replicas.run_rolling, SHARED),
+        Campaign("waits", "what runs wait for comes to another replica", handing.plan, handing.run, SHARED),
         Campaign("owner", "kill the replica that owns the runs", replicas.plan_owners, replicas.run_owner, SHARED),
     )
 }

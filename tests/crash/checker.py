@@ -4,7 +4,7 @@ I1 acknowledged appends stand exactly once, in order · I2 others once or not at
 I3 no gap · I4 what readers heard is what stands on the tape · I5 one end for each run, nothing after it, and it is a
 good one · I6 effects by their repeat rule · I7 no effect without an intent · I8 none after the end · I9 tokens add up ·
 I10 no conversation is held by a run that is over · I11 nothing of another project · I12 nothing left behind ·
-I13 nothing begun that had to be approved and was not ·
+I13 nothing begun that had to be approved and was not; what was brought is kept ·
 G8 at most three tries, and taken up in time · G14 no answer of 5xx but 502 and 503.
 """
 
@@ -15,6 +15,7 @@ from dragoman.core import events as ev
 from dragoman.core.events import Entry, dump_event
 from dragoman.core.messages import Usage
 from tests.crash.approvals import approvals_count
+from tests.crash.brought import answers_kept, names_kept
 from tests.crash.evidence import Evidence, Reading, RunTape, Turn, Violation
 from tests.crash.hearing import readers_hear_the_tape
 from tests.crash.homes import PROJECTS
@@ -225,9 +226,12 @@ def effects_by_their_rule(reading: Reading) -> Iterator[str]:
         if len({effect.args_hash for effect in each}) > 1:
             yield f"{each[0].tool} came with {len(each)} different arguments under {key}"
     for run in reading.runs.values():
+        theirs = {entry.event.call.id for entry in run.of(ev.ClientToolRequested)}
         for call_id, results in run.results.items():
             if len(results) > 1:
                 yield f"call {call_id} of run {run.id} has {len(results)} results"
+            if call_id in theirs:
+                continue
             key = f"{run.id}:{call_id}"
             if not results[0].is_error and key not in effects:
                 yield f"call {call_id} of run {run.id} has a result and took no effect"
@@ -351,6 +355,8 @@ INVARIANTS: tuple[tuple[str, Callable[[Reading], Iterator[str]]], ...] = (
     ("I11", nothing_of_others),
     ("I12", nothing_left_behind),
     ("I13", approvals_count),
+    ("I13", answers_kept),
+    ("I13", names_kept),
     ("G8", few_tries),
     ("G8", recovered_in_time),
     ("G14", no_server_errors),

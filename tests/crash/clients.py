@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 
 from tests.crash.history import History, Kind
-from tests.crash.scripts import ASKED, Script
+from tests.crash.scripts import ASKED, LOCAL, Script, answer_to
 from tests.crash.servers import Server
 
 ANSWER_S = 60.0
@@ -20,8 +20,9 @@ WAIT_MAX_S = 0.3
 CONNECTION_ERRORS = (aiohttp.ClientError, ConnectionError, TimeoutError)
 REFUSED = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429})
 """Statuses that say for certain that nothing was written."""
-
-
+PATHS = {"blocking": "/api/v1/chat", "streaming": "/api/v1/chat/stream", "held": "/waits/turns"}
+CHATS = "/api/cli/v1/chats"
+HELD_S = 20.0
 ENDS = ("run_completed", "run_failed", "run_cancelled")
 
 
@@ -71,6 +72,8 @@ class Client:
         """`server`: the one it asks as long as it is up."""
         self._world = world
         self._server = server
+        self.brings_to = server
+        """Where its decisions and its tools' results go."""
         self._history = world.history
         self.name = name
         self.project = project
@@ -206,15 +209,16 @@ class Client:
         except CONNECTION_ERRORS as error:
             self._history.add("info", "cancel", number, text=repr(error))
 
-    async def approve(self, run: str) -> None:
-        """Approve the first call of a run that is asked about, as soon as it is; until somebody knows."""
+    async def bring(self, run: str, kind: str) -> None:
+        """Approve the first call of a run that is asked about, or answer the first one that the client is to make, as
+        soon as it is; until somebody knows. `kind` is the request's."""
         wait_s = FIRST_WAIT_S
-        while (server := await self._world.pick(self.rng, self._server)) is not None:
+        while (server := await self._world.pick(self.rng, self.brings_to)) is not None:
             entries = await self._entries(server, run)
             if any(entry.event["kind"] in ENDS for entry in entries):
                 return
-            asked = next((entry.event for entry in entries if entry.event["kind"] == "approval_requested"), None)
-            if asked is not None and await self._decide(server, run, asked):
+            asked = next((entry.event for entry in entries if entry.event["kind"] == kind), None)
+            if asked is not None and await self._bring(server, run, asked):
                 return
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, WAIT_MAX_S)
@@ -226,22 +230,44 @@ class Client:
         except CONNECTION_ERRORS:
             return []
 
-    async def _decide(self, server: Server, run: str, asked: Mapping[str, Any]) -> bool:
-        """Whether it is known what became of the decision."""
+    async def _bring(self, server: Server, run: str, asked: Mapping[str, Any]) -> bool:
+        """Whether it is known what became of it."""
         call = asked["call"]["id"]
-        body = {"call": call, "arguments_hash": asked["arguments_hash"], "approved": True}
-        number = self._history.invoke("approve", who=self.name, project=self.project, run=run, key=call)
+        if asked["kind"] == "approval_requested":
+            op, path = "approve", "decision"
+            body = {"call": call, "arguments_hash": asked["arguments_hash"], "approved": True}
+        else:
+            op, path, body = "answer", "answer", {"call": call, "content": answer_to(call)}
+        number = self._history.invoke(op, who=self.name, project=self.project, run=run, key=call)
+        kind = await self._send("POST", f"{server.url}/waits/runs/{run}/{path}", body, op, number, run=run)
+        return kind != "info"
+
+    async def rename(self, conversation: str) -> None:
+        """Give a conversation a name as soon as it is there, and share it; until somebody knows."""
+        wait_s = FIRST_WAIT_S
+        while (server := await self._world.pick(self.rng, self._server)) is not None:
+            name = f"named by {self.token()}"
+            number = self._history.invoke(
+                "rename", who=self.name, project=self.project, conversation=conversation, text=name
+            )
+            body = {"name": name, "isPublic": True}
+            if await self._send("PATCH", f"{server.url}{CHATS}/{conversation}", body, "rename", number) == "ok":
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, WAIT_MAX_S)
+
+    async def _send(self, method: str, url: str, body: object, op: str, number: int, run: str = "") -> Kind:
+        """What became of a request that is done at once."""
         try:
-            url = f"{server.url}/waits/runs/{run}/decision"
-            async with self._world.session.post(url, json=body, headers=self._headers) as answer:
+            async with self._world.session.request(method, url, json=body, headers=self._headers) as answer:
                 text = await answer.text()
                 refused = answer.status in REFUSED or answer.status in (409, 410)
                 kind: Kind = "ok" if answer.status == 200 else "fail" if refused else "info"
-                self._history.add(kind, "approve", number, run=run, status=answer.status, text=text)
-                return kind != "info"
+                self._history.add(kind, op, number, run=run, status=answer.status, text=text)
+                return kind
         except CONNECTION_ERRORS as error:
-            self._history.add("info", "approve", number, text=repr(error))
-            return False
+            self._history.add("info", op, number, text=repr(error))
+            return "info"
 
     async def peek(self, server: Server, run: str, *, path: str = "/events") -> None:
         """Look at a run of another project: it must not be there."""
@@ -273,7 +299,9 @@ class _Turn:
         self._server = server
         self._world = client._world
         self._history = client._history
-        self._body = {"message": script.message(), "session_key": conversation}
+        self._body: dict[str, Any] = {"message": script.message(), "session_key": conversation}
+        if mode == "held":
+            self._body = {"message": script.message(), "conversation": conversation, "held_s": HELD_S}
         self._conversation = conversation
         self._script = script
         self._mode = mode
@@ -294,7 +322,7 @@ class _Turn:
             mode=self._mode,
             text=self._body["message"],
         )
-        path = "/api/v1/chat/stream" if self._mode == "streaming" else "/api/v1/chat"
+        path = PATHS[self._mode]
         headers = client._headers | ({"Idempotency-Key": self._key} if self._key else {})
         lost = "again" if self._key else "lost"
         acknowledged = False
@@ -342,7 +370,9 @@ class _Turn:
         if self._cancelled:
             world.spawn(client.cancel(self._server, run))
         if any(ASKED in step for step in self._script.steps):
-            world.spawn(client.approve(run))
+            world.spawn(client.bring(run, "approval_requested"))
+        if any(LOCAL in step for step in self._script.steps):
+            world.spawn(client.bring(run, "client_tool_requested"))
 
     def _server_is_away(self) -> None:
         if not self._server.alive:

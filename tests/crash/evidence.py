@@ -91,9 +91,9 @@ class RunTape:
             if isinstance(entry.event, ev.RunClaimed):
                 tries -= at_work and waiting
                 at_work = False
-            elif isinstance(entry.event, ev.ApprovalRequested):
+            elif isinstance(entry.event, ev.ApprovalRequested | ev.ClientToolRequested):
                 waiting = True
-            elif isinstance(entry.event, ev.ApprovalDecided | ev.ToolReturned):
+            elif isinstance(entry.event, ev.ApprovalDecided | ev.ClientToolAnswered | ev.ToolReturned):
                 waiting = False
             elif not at_work and isinstance(
                 entry.event, ev.TextAdded | ev.ThinkingAdded | ev.ReplyFinished | ev.ToolStarted

@@ -71,8 +71,8 @@ def _follower(reading: Reading, reader: str, run: str, frames: list[tuple[int, b
 
 def _answer(reading: Reading, token: str, mode: str, body: bytes) -> Iterator[str]:
     places = reading.places.get(token, [])
-    if len(places) != 1 or not body:
-        return  # said elsewhere
+    if len(places) != 1 or not body or mode == "held":
+        return  # said elsewhere, or not told more than the run
     run = reading.runs[places[0][1].run]
     if mode == "streaming":
         yield from _stream(run, token, body)

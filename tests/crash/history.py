@@ -20,7 +20,7 @@ class Record(Struct, frozen=True, omit_defaults=True, gc=False):
     """Unix seconds."""
     kind: Kind
     op: str
-    """append, follow, cancel, approve, peek (at another project's run), start, kill, freeze, …"""
+    """append, follow, cancel, approve, answer, rename, peek (at another project's run), start, kill, freeze, …"""
     id: int = 0
     """The operation's number; all tries of one append share its token, not this."""
     who: str = ""
@@ -28,9 +28,9 @@ class Record(Struct, frozen=True, omit_defaults=True, gc=False):
     conversation: str = ""
     token: str = ""
     key: str = ""
-    """Of an append its Idempotency-Key; of an approve the call's id."""
+    """Of an append its Idempotency-Key; of an approve and an answer the call's id."""
     mode: str = ""
-    """Of an append: blocking or streaming."""
+    """Of an append: blocking, streaming, or held: it brings a tool of its own, and does not wait."""
     run: str = ""
     reader: str = ""
     """Of a follow: all connections of one reader have one name."""

@@ -13,6 +13,9 @@ from tests.crash.scene import Result, Trial
 START_P95_S = 1.5
 """Bar of R02: from the start of a process until it listens."""
 
+COUNTED = ("cuts",)
+"""Of `Result.measured`: what is no time."""
+
 
 class Machine(Struct, frozen=True):
     date: str
@@ -109,6 +112,13 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} {quantile(values, 0.95):.2f} {values[-1]:.2f}"
 
 
+def _told(name: str, values: Sequence[float]) -> str:
+    """What only one campaign measures: seconds, or how often something happened."""
+    if name in COUNTED:
+        return f"{name}: {sum(values):.0f}"
+    return f"{name} s (p50 p95 max): {spread(values)}"
+
+
 COLUMNS = (
     ("campaign", lambda row: f"{row.campaign} {row.engine}"),
     ("trials", lambda row: str(row.trials)),
@@ -136,9 +146,7 @@ def table(totals: Iterable[Total]) -> str:
         rows.append([cell(row) for _, cell in COLUMNS])
         if row.unblown:
             notes.append(f"{row.campaign} {row.engine}: in {row.unblown} trials the fault never came to pass")
-        notes += [
-            f"{row.campaign} {row.engine}: {name} s (p50 p95 max): {spread(v)}" for name, v in row.measured.items()
-        ]
+        notes += [f"{row.campaign} {row.engine}: {_told(name, values)}" for name, values in row.measured.items()]
         notes += [f"{row.campaign} {row.engine}: MISSED {miss}" for miss in row.missed]
     widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

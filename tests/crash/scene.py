@@ -121,9 +121,13 @@ class Scene:
 
     def client(self, name: str, project: str, conversations: list[str], *, server: Server | None = None) -> Client:
         client = Client(self.world, name, project, conversations, server=server)
-        for conversation in conversations:
-            self._conversations.setdefault((project, conversation), client)
+        self.enter(client, conversations)
         return client
+
+    def enter(self, client: Client, conversations: list[str]) -> None:
+        """These must take another turn in the calm, which the client says that came first."""
+        for conversation in conversations:
+            self._conversations.setdefault((client.project, conversation), client)
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A client's work; the calm waits for it."""

@@ -16,6 +16,13 @@ PREFIX = "crash "
 TOOLS = ("look", "count_once", "count_again")
 ASKED = "count_asked"
 """Takes effect once, like `count_once`, and only once somebody has approved it."""
+LOCAL = "local"
+"""A tool of the client, for whose result the run waits."""
+
+
+def answer_to(call: str) -> str:
+    """What a client brings as the result of a call of `LOCAL`."""
+    return f"mine of {call}"
 
 
 class Script(Struct, frozen=True, omit_defaults=True):

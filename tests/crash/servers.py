@@ -49,6 +49,8 @@ class Server:
         self._reading: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
         self._launched_at = 0.0
+        self.fuses = ""
+        """Those its process was started with."""
         self.sessions: list[int] = []
         """Of every process that was started: the leader's id is its session's."""
 
@@ -73,6 +75,7 @@ class Server:
 
     async def launch(self, fuses: str = "") -> None:
         """Start the process, without waiting for it to listen."""
+        self.fuses = fuses
         self._listening.clear()
         self._launched_at = time.monotonic()
         self._process = await asyncio.create_subprocess_exec(

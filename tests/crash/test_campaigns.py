@@ -54,6 +54,8 @@ LIVES = [
     ["tool.effect_done=kill@2"],
     ["approval.requested=kill@1"],
     ["approval.decided=kill@1"],
+    ["clienttool.answered=kill@1"],
+    ["note.after_commit=kill@1"],
     ["stream.frame=torn@4"],
     [fused.FIRST, "claim.after_commit=kill@1"],
 ]

@@ -16,11 +16,12 @@ from tests.crash.checker import INVARIANTS, Evidence, check
 from tests.crash.history import History, Record
 from tests.crash.homes import Dump, TapeDump
 from tests.crash.ledgers import Bill, Effect
-from tests.crash.scripts import ASKED, Script, hash_of
+from tests.crash.scripts import ASKED, LOCAL, Script, answer_to, hash_of
 
 TALK = Script("a.1", "canaryamber", (("count_once", "count_again"),), words=2)
 SECOND = Script("a.2", "canaryamber", words=2)
 OTHER = Script("b.1", "canarybirch", words=2)
+LENDING = Script("b.2", "canarybirch", ((LOCAL,),), words=2)
 CAREFUL = Script("a.3", "canaryamber", ((ASKED,),), words=2)
 T0 = 1_000_000.0
 
@@ -90,8 +91,9 @@ class Story:
                 ev.TextAdded(text[5:]),
                 ev.ReplyFinished(text, calls, spent),
                 *self._approvals(calls),
-                *map(ev.ToolStarted, calls),
-                *(ev.ToolReturned(call.id, "done") for call in calls),
+                *self._answers(calls),
+                *(ev.ToolStarted(call) for call in calls if call.name != LOCAL),
+                *(ev.ToolReturned(call.id, answer_to(call.id) if call.name == LOCAL else "done") for call in calls),
             ]
             number = len(self.bills) + 1
             self.bills.append(Bill(number, script.token, reply, 1, T0, T0, 1, True, "", 10, spent.completion_tokens))
@@ -102,6 +104,13 @@ class Story:
         return [
             *(ev.ApprovalRequested(call, "hash", T0 + 900) for call in asked),
             *(ev.ApprovalDecided(call.id, True, "a", "hash") for call in asked),
+        ]
+
+    def _answers(self, calls: tuple[ToolCall, ...]) -> list[ev.Event]:
+        theirs = [call for call in calls if call.name == LOCAL]
+        return [
+            *(ev.ClientToolRequested(call, T0 + 900) for call in theirs),
+            *(ev.ClientToolAnswered(call.id, answer_to(call.id)) for call in theirs),
         ]
 
     def follow(self, reader: str, run: str, connections: list[tuple[int, int]]) -> None:
@@ -169,6 +178,10 @@ def test_a_history_in_which_all_is_well():
     assert Story().found() == []
     story = Story()
     approved(story)
+    assert story.found() == []
+    story = Story()
+    answered(story)
+    named(story)
     assert story.found() == []
 
 
@@ -452,6 +465,35 @@ def approved_and_refused(story: Story) -> None:
     story.change("r4", ev.ToolReturned, is_error=True, code="denied")
 
 
+def answered(story: Story) -> None:
+    """A turn with a call that its client made, whose result was taken: all is well with it."""
+    story.turn(LENDING, "r4", "birch", "talk", mode="held")
+    number = story.history.invoke("answer", who="b", project="birch", run="r4", key="r4c10")
+    story.history.add("ok", "answer", number, run="r4", status=200)
+
+
+def answer_lost(story: Story) -> None:
+    answered(story)
+    story.change("r4", ev.ToolReturned, content="Nobody came.", code="timeout", is_error=True)
+
+
+def client_asked_twice(story: Story) -> None:
+    answered(story)
+    call = next(each.event.call for each in story.of("r4") if isinstance(each.event, ev.ClientToolRequested))
+    story.add("r4", ev.ClientToolRequested(call, T0 + 900), project="birch")
+
+
+def named(story: Story) -> None:
+    number = story.history.invoke("rename", who="a", project="amber", conversation="talk", text="a name")
+    story.history.add("ok", "rename", number, status=200)
+    story.add("", ev.TitleGiven("a name"))
+
+
+def name_lost(story: Story) -> None:
+    named(story)
+    story.tapes["amber", "talk"].pop()
+
+
 def once_twice_approved(story: Story) -> None:
     approved(story)
     story.effects.append(story.effects[-1])
@@ -502,6 +544,9 @@ BROKEN: list[tuple[str, Callable[[Story], None], str]] = [
     ("I13", asked_twice, "call r4c10 of run r4 was asked about 2 times"),
     ("I13", approval_lost, "call r4c10 of run r4 was approved with a 200, which stands on no tape"),
     ("I13", approved_and_refused, "call r4c10 of run r4 was approved with a 200, and refused to the model"),
+    ("I13", answer_lost, "call r4c10 of run r4 was answered with a 200; its result is "),
+    ("I13", client_asked_twice, "the client of run r4 was asked 2 times to make call r4c10"),
+    ("I13", name_lost, "the name 'a name' was acknowledged and stands 0 times"),
     ("I6", once_twice_approved, "count_asked took effect 2 times under r4:r4c10"),
     ("G8", tried_too_often, "run r3 was tried 4 times"),
     ("G8", given_up_too_soon, "run r2 was given up after 1 tries (1 claims)"),

@@ -1,8 +1,8 @@
-"""A server with the harness's wire only: `python -m tests.crash.waiting_server HOME`."""
+"""A server with the harness's wire beside the installed ones."""
 
-import sys
 from pathlib import Path
 
+from dragoman.dialects import installed
 from dragoman.server.assemble import Parts
 from dragoman.server.config import load
 from dragoman.server.serve import serve
@@ -13,8 +13,4 @@ from tests.crash.waits import WAITS
 def main(home: Path) -> int:
     die_with_parent()
     config = load(home, file=home / "dragoman.toml").config
-    return serve(config, home, listen="127.0.0.1:0", parts=Parts(dialects=(WAITS,)))
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    return serve(config, home, listen="127.0.0.1:0", parts=Parts(dialects=(*installed(), WAITS)))

@@ -15,8 +15,8 @@ from dragoman.core.operations import ReadRun, Started, StartTurn, Timeline
 from dragoman.core.waits import AnswerClientTool, DecideApproval, Settled
 from dragoman.wire import structs
 from dragoman.wire.dialect import Dialect, Reply, Request, Route, json_reply
+from tests.crash.scripts import LOCAL
 
-LOCAL = "local"
 STATUSES = {"not_authenticated": 401, "not_allowed": 403, "not_found": 404, "conflict": 409, "expired": 410}
 SCOPES = (Scope.CHAT_RUN, Scope.CHAT_READ)
 

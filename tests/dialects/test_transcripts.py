@@ -8,7 +8,8 @@ One `~` line is one reply of the model, in order, over all requests:
     history                              says all messages it was shown, as `role:text`
 
 Other lines set the stage: `limit KEY VALUE`, `credential NAME SCOPE…` (binds <NAME>), `tool NAME JSON -> RESULT` (for
-direct calls), `crash` (kill and restart), `settle` (wait until all runs have ended).
+direct calls), `crash` (kill and restart), `settle` (wait until all runs have ended), `ask NAME…` (these tools want an
+approval), `leave TEXT` (the next reader hangs up once it has read TEXT, behind which there must be no more for now).
 """
 
 import asyncio
@@ -37,6 +38,7 @@ from dragoman.runtime.ports import (
     TextPiece,
     ToolOutcome,
 )
+from dragoman.server.config_shapes import AgentTable
 from dragoman.stores.memory import MemoryStore
 from dragoman.stores.sqlite.store import open_store
 from tests.parts import ADMIN, house_of, open_config
@@ -149,6 +151,8 @@ class Stage:
         self._clock = FixedClock()
         self._memory = MemoryStore(self._clock)
         self._limits: dict[str, Any] = {}
+        self._ask: tuple[str, ...] = ()
+        self._leave = ""
         self._wanted: dict[str, list[str]] = {"credential": [Scope.ADMIN]}
         self._open: AsyncExitStack | None = None
         self._house: Any = None
@@ -166,6 +170,10 @@ class Stage:
                 asked, _, result = " ".join(words).partition(" -> ")
                 name, _, arguments = asked.partition(" ")
                 self.script.answer(name, arguments, result)
+            case "ask":
+                self._ask = tuple(words)
+            case "leave":
+                self._leave = " ".join(words)
             case "settle":
                 await self._start()
                 await asyncio.wait_for(self._house.runs[0].settled(), 5)
@@ -182,6 +190,9 @@ class Stage:
         if self._engine == "sqlite":
             store = await open_store(self._home / "d.db", self._clock, writer=True)
             opened.push_async_callback(store.close)
+        config = open_config(**self._limits)
+        if self._ask:
+            config.agents[config.defaults.agent] = AgentTable(ask=self._ask)
         self._house = await opened.enter_async_context(
             house_of(
                 self._home,
@@ -189,7 +200,7 @@ class Stage:
                 store=store,
                 access=store,
                 tools=self.script,
-                config=open_config(**self._limits),
+                config=config,
                 clock=self._clock,
             )
         )
@@ -217,6 +228,10 @@ class Stage:
         target = self.names.put_into(exchange.target)
         cut = False
         async with client.stream(exchange.method, target, headers=headers, body=chunks) as answer:
+            leave, self._leave = self._leave, ""
+            if leave:
+                await answer.until(leave.encode())
+                return shown(exchange, answer.status, answer.headers, answer.body, cut=True)
             crashed = asyncio.create_task(self.script.crashed.wait())
             rest = asyncio.create_task(answer.rest())
             await asyncio.wait({crashed, rest}, return_when=asyncio.FIRST_COMPLETED, timeout=5)

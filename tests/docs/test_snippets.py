@@ -2,18 +2,28 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
 from dragoman.cli.main import cli
 from dragoman.edge.metrics import Metrics
 from dragoman.runtime.counters import Counters
 from dragoman.server.config import BadConfig, load_config
+from dragoman.server.config_shapes import AgentTable
+from dragoman.server.tool_patterns import unmatched
+from dragoman.tools.connections.connection import Connection
+from dragoman.tools.connections.toolset import register_connections
+from dragoman.tools.egress import Egress
+from dragoman.tools.registry import Registry
+from dragoman.tools.workspace.toolset import register_workspace
 from tests.checkout import ROOT, checked_in, expect_none, name_of
+from tests.support import FixedClock
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -49,6 +59,22 @@ def test_every_piece_of_configuration_loads(tmp_path: Path) -> None:
         except BadConfig as error:
             faults.extend(f"{place}: {fault}" for fault in error.faults)
     expect_none(faults)
+
+
+def test_every_pattern_of_tools_that_a_page_shows_matches_one(tmp_path: Path) -> None:
+    registry = Registry()
+    register_workspace(registry, lambda project: tmp_path)
+    register_connections(registry, [Connection("prom", "prometheus", "http://127.0.0.1:9", ())], Egress(), FixedClock())
+    example = ROOT / "docs" / "config.example.toml"
+    shown = [*blocks("toml"), (name_of(example), example.read_text())]
+    agents = [
+        (place, {"agent": msgspec.convert(agent, AgentTable, strict=False)})
+        for place, text in shown
+        for agent in tomllib.loads(text).get("agents", {}).values()
+        if agent.pop("approval", True)  # a duration, which is read elsewhere
+    ]
+    assert any(agent["agent"].ask for _, agent in agents)
+    expect_none(f"{place}: {sentence}" for place, agent in agents for sentence in unmatched(agent, registry.specs("*")))
 
 
 # -- commands --------------------------------------------------------------------------------------------------------

@@ -46,14 +46,15 @@ class Entrance:
             trusted_proxies=networks(trusted),
         )
 
-    def admit(self, peer: str, forwarded: str = "") -> Passed:
+    def admit(self, peer: str, forwarded: str = "", *, counted: bool = True) -> Passed:
         passed = Passed()
-        self.door.admit_address(peer, {"x-forwarded-for": forwarded} if forwarded else {}, passed)
+        headers = {"x-forwarded-for": forwarded} if forwarded else {}
+        self.door.admit_address(peer, headers, passed, counted=counted)
         return passed
 
-    def count(self, principal: Principal, passed: Passed | None = None) -> Passed:
+    def count(self, principal: Principal, passed: Passed | None = None, *, counted: bool = True) -> Passed:
         passed = passed or Passed()
-        self.door.count_principal(principal, passed)
+        self.door.count_principal(principal, passed, counted=counted)
         return passed
 
 
@@ -230,3 +231,31 @@ def test_the_limit_that_refuses_is_the_one_that_is_told() -> None:
     refused = limited(entrance, lambda: entrance.count(principal(), passed))
     assert refused.limit == "per_credential_rpm"
     assert said(passed) == (2, 0, 50)
+
+
+def test_what_does_not_count_has_an_allowance_of_its_own_and_an_end():
+    entrance = Entrance(per_address_rpm=60, per_credential_rpm=1)
+    for _ in range(600):
+        assert entrance.admit("198.51.100.1", counted=False).headers() == []
+    with pytest.raises(LimitReached) as refused:
+        entrance.admit("198.51.100.1", counted=False)
+    assert refused.value.limit == "per_ip_rpm"
+    entrance.admit("198.51.100.1")  # what counts is not touched by it
+    entrance.admit("198.51.100.2", counted=False)
+    for _ in range(120):  # under the least there is nothing a program that polls could do
+        entrance.count(principal(), counted=False)
+    with pytest.raises(LimitReached):
+        entrance.count(principal(), counted=False)
+    entrance.count(principal())
+    entrance.clock.at += 1
+    entrance.count(principal(), counted=False)
+
+
+def test_what_does_not_count_is_not_limited_where_nothing_is():
+    entrance = Entrance()
+    for _ in range(1000):
+        entrance.admit("198.51.100.1", counted=False)
+        entrance.count(principal(), counted=False)
+    free = Entrance(per_credential_rpm=1)
+    for _ in range(1000):
+        free.count(principal(rpm=0), counted=False)

@@ -12,6 +12,7 @@ from dragoman.core.events import dump_event, kind_of
 from dragoman.core.messages import said
 from dragoman.core.names import ConversationId, RunId, Scope, Tape
 from dragoman.core.operations import CancelRun, FollowRun, ReadRun, ReadStatus, RunView, StartTurn
+from dragoman.core.waits import DecideApproval, ListApprovals
 from dragoman.edge.house import HOUSE, bearer
 from dragoman.wire.dialect import Reply, Request
 from tests.parts import ADMIN, Gate, ScriptedReplies, open_config, text_reply
@@ -111,6 +112,8 @@ def test_every_route_asks_for_a_scope_of_its_own_and_says_what_it_is() -> None:
         ("GET", "/api/runs/{run}", (Scope.CHAT_READ,), ReadRun),
         ("GET", "/api/runs/{run}/events", (Scope.CHAT_READ,), FollowRun),
         ("POST", "/api/runs/{run}/cancel", (Scope.RUNS_CANCEL,), CancelRun),
+        ("GET", "/api/waiting", (Scope.TOOLS_APPROVE,), ListApprovals),
+        ("POST", "/api/runs/{run}/approvals/{call:path}", (Scope.TOOLS_APPROVE,), DecideApproval),
         ("GET", "/api/status", (Scope.CHAT_READ,), ReadStatus),
     ]
     assert all(route.summary for route in HOUSE.routes)
@@ -118,7 +121,7 @@ def test_every_route_asks_for_a_scope_of_its_own_and_says_what_it_is() -> None:
 
 def as_request(run: str) -> dict[str, Any]:
     fields = {name: getattr(REQUEST, name) for name in REQUEST.__struct_fields__}
-    return fields | {"params": {"run": run}}
+    return fields | {"params": {"run": run, "call": "c"}, "body": b'{"approved":true,"arguments_hash":"h"}'}
 
 
 # -- answers -------------------------------------------------------------------------------------------------------

@@ -283,6 +283,79 @@ async def test_an_answer_in_http_1_0_ends_the_connection(headers: tuple[bytes, .
         assert await wire.rest() == b""
 
 
+class Recording:
+    """A connection of which each write is known."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(bytes(data))
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def recorded(server: Listening) -> Recording:
+    recording = Recording(server.protocol.transport)
+    server.protocol.transport = recording
+    return recording
+
+
+async def test_an_answer_of_one_piece_is_written_at_once() -> None:
+    async with listening(echo) as server, server.wire() as wire:
+        recording = recorded(server)
+        for sent in (1, 2):
+            wire.send(GET)
+            answer = await wire.answer()
+            assert len(recording.written) == sent
+            assert recording.written[-1].startswith(b"HTTP/1.1 200 OK\r\n")
+            assert recording.written[-1].endswith(b"\r\n\r\n" + answer.body)
+
+
+async def test_a_caller_that_waits_to_be_told_to_go_on_is_told_before_the_answer() -> None:
+    async with listening(echo) as server, server.wire() as wire:
+        recording = recorded(server)
+        wire.send(head(b"host: x", b"expect: 100-continue", b"content-length: 2", first=b"POST / HTTP/1.1"))
+        assert await wire.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        wire.send(b"hi")
+        assert (await wire.answer()).seen["body"] == "hi"
+        assert len(recording.written) == 2
+
+
+async def test_the_head_of_an_answer_that_grows_goes_out_by_itself() -> None:
+    go_on = asyncio.Event()
+
+    async def growing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-run-id", b"r")]})
+        await go_on.wait()
+        await send({"type": "http.response.body", "body": b"word"})
+
+    async with listening(growing) as server, server.wire() as wire:
+        wire.send(GET)
+        assert b"x-run-id: r" in await wire.until(b"\r\n\r\n")
+        go_on.set()
+        assert await wire.until(b"0\r\n\r\n") == b"4\r\nword\r\n0\r\n\r\n"
+
+
+async def test_the_head_of_an_answer_whose_body_never_comes_is_sent_before_the_connection_ends() -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        raise RuntimeError("no body")
+
+    async with listening(failing) as server, server.wire() as wire:
+        wire.send(GET)
+        assert await wire.rest() == b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
+
+
+async def test_an_answer_to_head_that_announces_a_body_is_not_kept_waiting_for_it() -> None:
+    async with listening(echo) as server, server.wire() as wire:
+        wire.send(head(b"host: x", first=b"HEAD / HTTP/1.1"))
+        assert b"content-length: " in await wire.until(b"\r\n\r\n")
+
+
 async def test_requests_sent_at_once_are_answered_in_order() -> None:
     async with listening(echo) as server, server.wire() as wire:
         wire.send(b"".join(head(first=b"GET /%d HTTP/1.1" % number) for number in range(20)))

@@ -150,3 +150,11 @@ async def test_what_stands_in_a_page_is_escaped(version: str) -> None:
     body = (await table["/docs"]({"type": "http"})).body.decode()
     assert "script" not in Page(body).tags
     assert ("<script>" in body) is False
+
+
+async def test_nothing_is_rendered_before_it_is_asked_for_and_then_once() -> None:
+    odd = Route("GET", "/odd", HOUSE.routes[0].decode, answer=HOUSE.routes[0].answer, takes=complex)
+    table = pages((replace(HOUSE, routes=(odd,)),), version="1")
+    with pytest.raises(TypeError):
+        await table[f"/openapi/{HOUSE.name}.json"]({"type": "http"})
+    assert await table["/docs"]({"type": "http"}) is await table["/docs"]({"type": "http"})

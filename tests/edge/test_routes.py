@@ -1,6 +1,7 @@
 """Which route answers a path."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -91,3 +92,23 @@ def test_a_trailing_slash_too_many_is_redirected(path: str, target: str) -> None
 def test_two_dialects_cannot_answer_the_same_request() -> None:
     with pytest.raises(ValueError, match="twin and alpha both answer POST /api/v1/chat"):
         RouteTable((ALPHA, dialect("twin", ("POST", "/api/v1/chat"))))
+
+
+class Searched(str):
+    """A path that counts how often a slash was looked for in it."""
+
+    looks = 0
+
+    def rfind(self, *args: Any) -> int:
+        self.looks += 1
+        return super().rfind(*args)
+
+
+@pytest.mark.parametrize("path", ["/" + "a/" * 8000, "/api/v1/sessions" + "/" * 8000, "/" * 16_000])
+def test_a_path_of_nothing_but_slashes_is_not_looked_through(path: str) -> None:
+    searched = Searched(path)
+    try:
+        TABLE.find("PUT", searched)
+    except (NotFound, WrongMethod):
+        pass
+    assert 0 < searched.looks <= len("/api/v1/sessions/") + 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dragoman.core import events as ev
-from dragoman.core.errors import Conflict, DragomanError
+from dragoman.core.errors import Conflict, DragomanError, NotAuthenticated
 from dragoman.core.events import Entry
 from dragoman.core.names import RunId
 from dragoman.core.operations import Started
@@ -188,6 +188,22 @@ async def test_who_is_behind_in_reading_is_not_told_anything_on_top() -> None:
     assert socket.sent.empty()
 
 
+async def test_what_silence_was_to_be_broken_with_is_not_lost_on_a_socket_that_has_no_room_just_then() -> None:
+    tape, socket = Tape(), Socket()
+    wheel = Wheel(silence_s=0.03)
+    task = streaming(tape, socket, wheel=wheel)
+    assert await socket.next() == (b"<", True)
+    spoken = Watched(wheel)
+    socket.takes.clear()
+    await spoken.turned(2)
+    assert socket.sent.empty()
+    tape.add(ev.RunCompleted())
+    socket.takes.set()
+    body, more = await socket.next()
+    assert (body.rstrip(b">").strip(b"."), body[-1:], more) == (b"", b">", False) and len(body) > 1
+    await asyncio.wait_for(task, WAIT_S)
+
+
 async def test_a_socket_that_breaks_under_a_life_sign_harms_nobody_else() -> None:
     tape, socket = Tape(), Socket()
     wheel = Wheel(silence_s=0.03)
@@ -305,4 +321,54 @@ async def test_a_reader_that_goes_away_ends_the_stream_without_a_word() -> None:
     assert await socket.next() == (b"<", True)
     socket.inbox.put_nowait({"type": "http.disconnect"})
     await asyncio.wait_for(task, WAIT_S)
+    assert socket.sent.empty()
+
+
+# -- sent away ---------------------------------------------------------------------------------------------------------
+
+
+def watched(tape: Tape, socket: Socket) -> tuple[FrameStream, "asyncio.Task[None]"]:
+    stream = FrameStream(Plain(), tape, Wheel(), socket.send)
+    return stream, asyncio.create_task(stream.run(b"<", socket.receive))
+
+
+async def test_a_reader_that_waits_is_sent_away_with_the_reason() -> None:
+    tape, socket = Tape(), Socket()
+    stream, task = watched(tape, socket)
+    assert await socket.next() == (b"<", True)
+    await asyncio.sleep(0)
+    stream.send_away(NotAuthenticated("revoked"))
+    stream.send_away(NotAuthenticated("again"))
+    assert await socket.next() == (b"!revoked", False)
+    await asyncio.wait_for(task, WAIT_S)
+    tape.add(ev.TextAdded("secret"))
+    stream.send_away(NotAuthenticated("once more"))
+    assert socket.sent.empty()
+
+
+async def test_a_reader_that_does_not_read_gets_nothing_more_than_the_reason() -> None:
+    tape, socket = Tape(), Socket()
+    stream, task = watched(tape, socket)
+    assert await socket.next() == (b"<", True)
+    socket.takes.clear()
+    tape.add(ev.TextAdded("secret"))
+    while not socket.offered:
+        await asyncio.sleep(0)
+    tape.add(ev.TextAdded("more"))
+    stream.send_away(NotAuthenticated("revoked"))
+    await asyncio.sleep(0)
+    socket.takes.set()
+    assert await socket.next() == (b"!revoked", False)
+    await asyncio.wait_for(task, WAIT_S)
+
+
+async def test_a_task_that_is_cancelled_is_cancelled_also_while_its_reader_is_sent_away() -> None:
+    tape, socket = Tape(), Socket()
+    stream, task = watched(tape, socket)
+    assert await socket.next() == (b"<", True)
+    await asyncio.sleep(0)
+    stream.send_away(NotAuthenticated("revoked"))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, WAIT_S)
     assert socket.sent.empty()

@@ -19,11 +19,14 @@ from dragoman.core.waits import (
     AnswerClientTool,
     ClaimClientTool,
     DecideApproval,
+    ListApprovals,
     ListWaitingCalls,
     Settled,
+    WaitingApproval,
+    WaitingApprovals,
     WaitingCall,
 )
-from dragoman.runtime import fuses
+from dragoman.runtime import deciding, fuses
 from dragoman.runtime.attending import Attending
 from dragoman.runtime.deciding import Decisions
 from dragoman.runtime.fuses import FuseBlown
@@ -346,6 +349,51 @@ async def test_calls_that_are_waited_for_are_listed_for_the_owner_of_the_convers
         await s.scene.runs.cancel(ADMIN, CancelRun(other.run))
 
 
+async def test_approvals_are_listed_for_the_owner_of_the_conversation_and_for_an_admin() -> None:
+    async with stage_of(call_reply(("send", '{"to": "ops", "by": "\u202eme", "to": "dev"}')), text_reply("done")) as s:
+        first = await s.scene.start()
+        await s.asked(ev.ApprovalRequested)
+        s.clock.move(1.0)
+        await s.scene.start(conversation="d")
+        at = s.clock.now()
+        async with asyncio.timeout(5):
+            while len((listed := await s.decisions.approvals(ADMIN, ListApprovals())).approvals) < 2:
+                await asyncio.sleep(0)
+        requested = await s.asked(ev.ApprovalRequested)
+        shown = '{"by":"\\u202eme","to":"dev"}'  # as it is hashed: the key that counts, and nothing that turns the line
+        assert listed.approvals[0] == WaitingApproval(
+            R1, ConversationId("c"), ADMIN.owner, C1, "send", shown, requested.arguments_hash, at - 1.0, at + 59.0
+        )
+        assert [approval.run for approval in listed.approvals] == [R1, "r2"] and not listed.more
+        owner = replace(ADMIN, scopes=frozenset({Scope.TOOLS_APPROVE}))
+        assert await s.decisions.approvals(owner, ListApprovals()) == listed
+        assert await s.decisions.approvals(BOB, ListApprovals()) == WaitingApprovals(())
+        assert (
+            await s.decisions.approvals(replace(ADMIN, project=ProjectId("other")), ListApprovals())
+        ).approvals == ()
+        await s.decisions.decide(owner, replace(no(), arguments_hash=requested.arguments_hash, private=True))
+        await s.scene.outcome(first)
+        assert [approval.run for approval in (await s.decisions.approvals(owner, ListApprovals())).approvals] == ["r2"]
+        s.clock.move(60.0)
+        assert (await s.decisions.approvals(owner, ListApprovals())).approvals == ()
+        await s.scene.runs.cancel(ADMIN, CancelRun(RunId("r2")))
+
+
+async def test_a_list_of_approvals_looks_at_so_many_runs_and_says_that_there_are_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deciding, "RUNS_LOOKED_AT_MAX", 1)
+    async with stage_of() as s:
+        await s.scene.start()
+        await s.asked(ev.ApprovalRequested)
+        assert not (await s.decisions.approvals(ADMIN, ListApprovals())).more
+        await s.scene.start(conversation="d")
+        listed = await s.decisions.approvals(ADMIN, ListApprovals())
+        assert ([approval.run for approval in listed.approvals], listed.more) == ([R1], True)
+        for run in (R1, RunId("r2")):
+            await s.scene.runs.cancel(ADMIN, CancelRun(run))
+
+
 async def test_runs_that_are_not_kept_are_found_too() -> None:
     clock = FixedClock()
     ephemeral = MemoryStore(clock)
@@ -360,7 +408,7 @@ async def test_runs_that_are_not_kept_are_found_too() -> None:
 
 def test_each_operation_has_its_handler() -> None:
     decisions = Decisions((), FixedClock())
-    wanted = {DecideApproval, ClaimClientTool, AnswerClientTool, ListWaitingCalls}
+    wanted = {DecideApproval, ClaimClientTool, AnswerClientTool, ListWaitingCalls, ListApprovals}
     assert decisions.handlers().keys() == wanted
 
 

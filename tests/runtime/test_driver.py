@@ -427,6 +427,51 @@ async def test_a_run_whose_time_is_up_ends_before_its_next_step_and_keeps_what_w
         ]
 
 
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+async def test_a_wall_clock_that_is_set_while_a_run_is_at_work_takes_none_of_its_time(jump_s: float) -> None:
+    tools = LedgerTools({"look": "seen"})
+    model = ScriptedReplies(call_reply(("look", "{}")), call_reply(("look", "[]")), text_reply("in time"))
+    async with scene_of(model, tools=tools, budget=Budget(wall_s=60)) as s:
+
+        async def set_the_clock(_: ToolCall) -> None:
+            s.clock.jump(jump_s)
+            s.clock.move(29)
+
+        tools.before = set_the_clock
+        await s.drive(WHOLE)
+        assert isinstance((await s.events())[-1], ev.RunCompleted)
+
+
+@pytest.mark.parametrize(("wall_s", "ended"), [(60, ev.RunFailed), (61, ev.RunCompleted)])
+async def test_the_time_of_an_attempt_that_died_counts_for_the_next_as_far_as_its_tape_tells(
+    wall_s: float, ended: type[ev.Event]
+) -> None:
+    store = MemoryStore(clock := FixedClock())
+    tools = LedgerTools({"look": "seen"})
+    model = ScriptedReplies(call_reply(("look", "{}")), call_reply(("look", "[]")), text_reply("late"))
+    async with scene_of(model, tools=tools, budget=Budget(wall_s=wall_s), store=store, clock=clock) as s:
+
+        async def take_40_s(_: ToolCall) -> None:
+            clock.move(40)
+            tools.before = die
+
+        async def die(_: ToolCall) -> None:
+            tools.before = take_20_s
+            raise asyncio.CancelledError
+
+        async def take_20_s(_: ToolCall) -> None:
+            clock.jump(3600)
+            clock.move(20)
+
+        tools.before = take_40_s
+        accepted = await s.accept(WHOLE)
+        with pytest.raises(asyncio.CancelledError):
+            await s.driver.drive(accepted.claim)
+        clock.move(1000)  # nobody is at work
+        await s.driver.drive(await s.store.reclaim(accepted.run))
+        assert isinstance((await s.events())[-1], ended)
+
+
 # -- earlier turns ---------------------------------------------------------------------------------------------------
 
 

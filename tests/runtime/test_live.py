@@ -2,10 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from dragoman.core import events as ev
 from dragoman.core.events import Entry, Event
 from dragoman.core.names import CallId, ConversationId, ProjectId, RunId, Tape
-from dragoman.runtime.live import Inbox, Live
+from dragoman.runtime.live import Inbox, Live, PutDown
 from dragoman.runtime.ports import Claim
 from tests.runtime.scene import within
 
@@ -66,3 +68,17 @@ async def test_what_came_before_is_not_waited_for() -> None:
     inbox = Inbox()
     inbox.put([entry(4, YES)])
     await within(inbox.filled(within_s=60.0))
+
+
+async def test_who_waits_when_it_is_closed_takes_what_has_come_and_is_put_down_when_there_is_nothing() -> None:
+    inbox = Inbox()
+    waiting = asyncio.create_task(inbox.filled(within_s=60.0))
+    await asyncio.sleep(0)
+    inbox.close()
+    await within(waiting)
+    assert not inbox.take()
+    inbox.put([entry(4, YES)])
+    await within(inbox.filled(within_s=60.0))
+    assert inbox.take() == [entry(4, YES)]
+    with pytest.raises(PutDown):
+        await inbox.filled(within_s=60.0)

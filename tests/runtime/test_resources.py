@@ -342,7 +342,7 @@ async def test_a_turn_goes_by_ones_own_rules_and_the_projects(house: House):
     await house.make(BOB, Rule("His", "Be long."))
     await house.make(ANN, Skill("Deploy", "How to deploy"))
     rules, skills = await house.prepared(ANN)
-    assert rules.endswith("## Mine\nBe short.\n\n## All\nSpeak English.")
+    assert rules.endswith("## Mine\nBe short.\n\n## All (set for the whole project)\nSpeak English.")
     assert "His" not in rules
     assert skills.endswith("- Deploy: How to deploy")
     assert len(await house.prepared(BOB)) == 1

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from dragoman.core import events as ev
+from dragoman.core.agents import AgentSpec
 from dragoman.core.errors import BadRequest, Conflict, LimitReached, NotFound, Unavailable
 from dragoman.core.events import Entry
 from dragoman.core.messages import Usage
@@ -569,6 +570,69 @@ async def test_a_process_that_stops_leaves_its_runs_as_they_are_for_the_next() -
         await until(lambda: bool(model.prompts))
     assert (model.closed, s.runs.live) == (1, 0)
     assert [view.id for view in await store.unfinished()] == ["r1"]
+
+
+CAREFUL = {"helper": AgentSpec("helper", "", ask=("send",), approval_s=60.0)}
+
+
+def asks_first() -> ScriptedReplies:
+    return ScriptedReplies(call_reply(("send", "{}")), text_reply("Sent."))
+
+
+async def approve(s: Scene, started: Started) -> None:
+    (requested,) = [each for each in await s.events(started.run) if isinstance(each, ev.ApprovalRequested)]
+    yes = ev.ApprovalDecided(requested.call.id, True, "ann", requested.arguments_hash)
+    await s.runs.hear({started.run: await s.store.ask(started.run, yes)})
+
+
+async def test_a_run_that_waits_for_somebody_is_handed_back_at_once_when_the_process_stops() -> None:
+    store, tools = MemoryStore(FixedClock()), LedgerTools({"send": "sent"})
+    async with scene_of(asks_first(), store=store, tools=tools, agents=CAREFUL) as s:
+        started = await s.start()
+        await until(lambda: "append" in s.store.called)
+        reading = asyncio.create_task(s.outcome(started))
+        await until(lambda: len(s.runs._line._waiting) == 1)
+        s.runs.close()
+        await s.settled()
+        with pytest.raises(Unavailable, match=STOPPING[:20]):
+            await within(reading)
+        with pytest.raises(Unavailable, match=STOPPING[:20]):
+            await s.outcome(started)
+        assert nothing_is_left(s)
+    async with scene_of(asks_first(), store=store, tools=tools, agents=CAREFUL) as s:
+        assert await s.recovery.sweep() == 1  # though the lease has not run out
+        await approve(s, started)
+        assert isinstance((await s.outcome(started)).end, ev.RunCompleted)
+        assert kinds(await s.events()).count("approval_requested") == 1
+        assert tools.effects == {("send", "r1:c1"): 1}
+
+
+async def test_a_run_that_begins_to_wait_when_the_process_already_stops_is_handed_back_then() -> None:
+    model = asks_first()
+    model.gate = Gate()
+    store = MemoryStore(FixedClock())
+    async with scene_of(model, store=store, agents=CAREFUL, tools=LedgerTools({"send": "sent"})) as s:
+        await s.start()
+        await s.start("behind, in another", "d")
+        s.runs.close()
+        await until(lambda: len(model.prompts) == 2)
+        assert s.runs.live == 2
+        model.gate.open()
+        await s.settled()
+        assert "release" in s.store.called
+        assert ev.ApprovalRequested in map(type, await s.events("r1"))
+    assert len(await store.take_lost(limit=10)) == 2
+
+
+async def test_what_was_decided_just_before_the_process_stops_is_still_carried_out() -> None:
+    tools = LedgerTools({"send": "sent"})
+    async with scene_of(asks_first(), agents=CAREFUL, tools=tools) as s:
+        started = await s.start()
+        await until(lambda: "append" in s.store.called)
+        await approve(s, started)
+        s.runs.close()
+        await s.settled()
+        assert isinstance((await s.events())[-1], ev.RunCompleted)
 
 
 async def test_a_process_that_stops_while_a_run_is_being_cancelled_still_writes_its_end() -> None:

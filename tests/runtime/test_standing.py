@@ -26,6 +26,11 @@ def test_rules_stand_under_their_names_lowest_priority_first_then_oldest():
     )
 
 
+def test_a_rule_of_the_project_is_told_from_the_users_own():
+    shown = rules_text([rule("mine"), replace(rule("everybodys"), wide=True)])
+    assert shown.endswith("## mine\nDo mine.\n\n## everybodys (set for the whole project)\nDo everybodys.")
+
+
 def test_only_rules_that_are_enabled_and_meant_for_the_assistant_count():
     rules = [
         rule("off", enabled=False),

@@ -14,7 +14,7 @@ from dragoman.core.operations import StartTurn
 from dragoman.core.records import Record, Records
 from dragoman.core.tunnel import TOOLSET, LendTools, PollTunnel
 from dragoman.core.waits import ListWaitingCalls, WaitingCall, WaitingCalls
-from dragoman.runtime.tunnels import CONNECTED_S, LOOKED_S, SEEN_EVERY_S, TOOLS_CHARS_MAX, TOOLS_MAX, Tunnels
+from dragoman.runtime.tunnels import CONNECTED_S, LOOKED_S, SEEN_EVERY_S, TOOLS_BYTES_MAX, TOOLS_MAX, Tunnels
 from dragoman.stores.memory import MemoryStore
 from tests.support import FixedClock
 
@@ -147,7 +147,7 @@ async def test_the_oldest_call_that_nobody_took_up_and_that_still_has_time_is_ha
     [
         ([replace(READ, name=f"a_{n}") for n in range(TOOLS_MAX + 1)], "at most 64 tools"),
         ([READ, READ], "two tools called filesystem_read_file"),
-        ([replace(READ, description="x" * TOOLS_CHARS_MAX)], "at most 262,144 are kept"),
+        ([replace(READ, description="x" * TOOLS_BYTES_MAX)], "at most 262,144 are kept"),
     ],
 )
 async def test_what_cannot_be_lent_is_refused_with_a_reason(

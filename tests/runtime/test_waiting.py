@@ -1,12 +1,24 @@
 """What a run waits for, as a fold: what was asked and what came goes in; results, requests and deadlines come out."""
 
+from hashlib import sha256
+
 import pytest
 
 from dragoman.core import events as ev
 from dragoman.core.agents import NO_ARGUMENTS, AgentSpec, ToolSpec
 from dragoman.core.messages import ToolCall
 from dragoman.core.names import CallId
-from dragoman.runtime.waiting import ALL_BY_ITSELF, GRACE_S, Asked, Policy, Waits, arguments_hash, named, policy_of
+from dragoman.runtime.waiting import (
+    ALL_BY_ITSELF,
+    GRACE_S,
+    Asked,
+    Policy,
+    Waits,
+    arguments_hash,
+    asked_arguments,
+    named,
+    policy_of,
+)
 
 SEND = ToolCall(CallId("c1"), "send", '{"to":"ops"}')
 HASH = arguments_hash(SEND)
@@ -208,6 +220,22 @@ def test_a_hash_is_the_same_however_the_arguments_are_written() -> None:
 )
 def test_a_hash_is_of_the_tool_the_call_and_the_arguments(other: ToolCall) -> None:
     assert arguments_hash(other) != HASH
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (' { "b" : [1, 2.0],\n "a" : "\u00e9" } ', '{"a":"\\u00e9","b":[1,2.0]}'),
+        ('{"a":1,"a":2}', '{"a":2}'),
+        ('{"a":"\u202e\u200b\u001b"}', '"{\\"a\\":\\"\\u202e\\u200b\\u001b\\"}"'),
+        ("rm -rf /", '"rm -rf /"'),
+    ],
+)
+def test_arguments_are_shown_as_they_are_hashed(arguments: str, shown: str) -> None:
+    call = ToolCall(SEND.id, "send", arguments)
+    assert asked_arguments(call) == shown and shown.isascii() and shown.isprintable()
+    form = "text" if shown.startswith('"') else "json"
+    assert arguments_hash(call) == sha256(f'["send","{SEND.id}","{form}",{shown}]'.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("arguments", ["", "{", "[" * 100_000, '"\ud800"', "NaN", "9" * 10_000])

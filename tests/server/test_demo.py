@@ -45,13 +45,14 @@ def test_the_credential_goes_where_the_dialect_looks_for_it():
 def test_a_curl_line_can_be_pasted():
     post = Example("t", "POST", "/a/b", {"message": "it's"})
     assert curl_line(post, "http://h:1", "Bearer $CREDENTIAL") == (
-        'curl -N http://h:1/a/b \\\n  -H "Authorization: Bearer $CREDENTIAL"'
+        'curl http://h:1/a/b \\\n  -H "Authorization: Bearer $CREDENTIAL"'
         " \\\n  -H 'Content-Type: application/json'"
         """ \\\n  -d '{"message": "it'"'"'s"}'"""
     )
     assert curl_line(Example("t", "GET", "/a?x=1&y=2"), "http://h:1", "Bearer $C") == (
         "curl 'http://h:1/a?x=1&y=2' \\\n  -H \"Authorization: Bearer $C\""
     )
+    assert curl_line(post, "http://h:1", "B", streamed=True).startswith("curl -N http://h:1/a/b ")
     assert curl_line(Example("t", "DELETE", "/a"), "http://h:1", "B").splitlines()[1] == "  -X DELETE \\"
     assert curl_line(Example("t", "POST", "/a"), "http://h:1", "B").splitlines()[1] == "  -X POST \\"
 

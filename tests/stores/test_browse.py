@@ -184,6 +184,8 @@ async def test_an_owners_conversations_at_work_come_in_order_of_their_runs(store
     assert [(info.id, info.live_run) for info in found] == [("b", "r1"), ("a", "r2")]
     assert list(found) == [await store.get(PROJECT, ConversationId(name)) for name in ("b", "a")]
     assert list(await store.live_of(PROJECT, "nobody")) == []
+    everybodys = await store.live_of(PROJECT, "")
+    assert [(info.id, info.owner) for info in everybodys] == [("b", "ann"), ("a", "ann"), ("theirs", "bob")]
 
 
 async def test_the_run_that_waited_is_at_work_when_the_other_has_ended(store: Engine):

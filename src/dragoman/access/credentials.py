@@ -13,7 +13,7 @@ from msgspec import Struct
 from dragoman.access.pepper import Pepper
 from dragoman.access.ports import AccessStore, Credential
 from dragoman.access.texts import TEXT_CHARS, TEXT_LENGTHS, credential_id_of
-from dragoman.access.tickets import read_ticket, reduced
+from dragoman.access.tickets import Ticket, read_ticket, reduced
 from dragoman.core.errors import NotAuthenticated
 from dragoman.core.names import Clock, Principal
 
@@ -46,6 +46,22 @@ class Touch(Struct, frozen=True):
 
     credential_id: str
     at: float
+
+
+class Standing(Struct, frozen=True):
+    """What somebody proved who it is with, to be looked at again as long as it reads: a hash of the text, not the text.
+    `ticket` is the one that it was, if it was one."""
+
+    digest: bytes
+    credential_id: str
+    ticket: Ticket | None = None
+
+
+class Again(Struct, frozen=True):
+    """Whom it proves now; None if nobody any more. `expired` = it would, had its time not run out."""
+
+    principal: Principal | None
+    expired: bool = False
 
 
 class Authenticator:
@@ -116,6 +132,33 @@ class Authenticator:
         _remember(self._proofs, digest, _Proof(principal, monotonic + min(POSITIVE_S, left_s)))
         self._note_use(credential)
         return principal
+
+    def standing(self, text: str, *, ticket: bool = False) -> Standing:
+        """Of a credential's text or a ticket that was just proven to be good."""
+        digest = self._pepper.digest(text.encode())
+        if not ticket:
+            return Standing(digest, credential_id_of(text) or "")
+        known = read_ticket(text, self._pepper)
+        return Standing(digest, "" if known is None else known.credential_id, known)
+
+    async def again(self, standing: Standing) -> Again:
+        """Ask the store once more, whatever is remembered. Raises Unavailable."""
+        credential = await self._store.credential(standing.credential_id)
+        ticket = standing.ticket
+        if credential is None or credential.revoked_at is not None:
+            return Again(None)
+        if ticket is not None:
+            principal = reduced(_principal(credential))
+            if (principal.project, principal.owner) != (ticket.project, ticket.owner):
+                return Again(None)
+            return Again(principal, ticket.expires_at <= self._clock.now() or self._left_s(credential.expires_at) <= 0)
+        if hmac.compare_digest(standing.digest, credential.hash):
+            until = credential.expires_at
+        elif hmac.compare_digest(standing.digest, credential.previous_hash or _NO_HASH):
+            until = credential.previous_until
+        else:
+            return Again(None)
+        return Again(_principal(credential), self._left_s(until) <= 0)
 
     def forget(self, credential_id: str) -> None:
         """Believe nothing about this credential any more: it was revoked or rotated by this very process."""

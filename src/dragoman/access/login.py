@@ -52,6 +52,8 @@ ACCESS_S = 3600.0
 RENEWAL_S = 30 * DAY_S
 REPEAT_S = 10.0
 """How long after a renewal its answer is given again."""
+LOGINS_MAX = 50
+"""That one credential may have granted at a time: each has a limit per minute of its own, and takes room."""
 CODE_CHARS = 43
 MAC_CHARS = 10
 
@@ -177,6 +179,7 @@ class Login:
 
     async def _begin(self, granter: Credential, granted: _Code, scopes: tuple[Scope, ...]) -> adm.LoginIssued:
         now = self._clock.now()
+        await self._make_room(granter)
         minted = await self._mint.create(
             f"login {granted.device}"[:NAME_CHARS_MAX],
             granter.project,
@@ -199,6 +202,12 @@ class Login:
         await self._records.put(_record(credential.id, login), expect=0)
         logger.info("login %s of %r began by credential %s", credential.id, granted.device, granter.id)
         return _issued(login, minted.text, renewal, granter)
+
+    async def _make_room(self, granter: Credential) -> None:
+        """The oldest logins end when there are too many."""
+        there = await self._records.page(NOWHERE, LOGINS, owner=granter.id, wide=False, limit=0, offset=0)
+        for record in there.items[: max(0, there.total - LOGINS_MAX + 1)]:
+            await self._ended(record.id)
 
     async def renew(self, operation: adm.RenewLogin) -> adm.LoginIssued:
         old = operation.renewal
@@ -323,6 +332,7 @@ def _record(login_id: str, login: _Login) -> Record:
         LOGINS,
         login_id,
         msgspec.json.encode(login).decode(),
+        owner=login.granted_by,
         created_by=login.granted_by,
         updated_by=login.granted_by,
         expires_at=login.renewal_expires_at,

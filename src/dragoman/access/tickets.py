@@ -25,7 +25,7 @@ from dragoman.core.operations import Operation
 logger = logging.getLogger("dragoman.access")
 
 TICKET_S = 600.0
-"""How long a ticket opens its stream; a stream that it opened may last longer."""
+"""How long a ticket opens its stream. One that it opened is closed a few seconds later (`edge/watching.py`)."""
 TICKET_CHARS_MAX = 4096
 """Names of 128 characters outside ASCII included."""
 READING = (Scope.CHAT_READ, Scope.CONVERSATIONS_READ, Scope.PLUGINS_APP_ACCESS, Scope.GRAFANA_CHATS_ACCESS)

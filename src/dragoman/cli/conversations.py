@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 OWN_FORMAT = "json"
 FILE_BYTES_MAX = 256 * 1024 * 1024
 DIGEST_DIGITS = 32
+HEAD_CHARS_MAX = 300
 
 _PLAIN_KEY = re.compile(r"(?!key-)[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,127}")
 
@@ -78,10 +79,19 @@ def ls(after: str, limit: int, project: str, as_json: bool) -> None:
         say_json([_described(info) for info in page.items])
         return
     rows = [
-        (info.id, str(info.messages), str(info.turns), stamp(info.updated_at), info.origin, info.title)
+        (
+            info.id,
+            str(info.messages),
+            str(info.turns),
+            stamp(info.updated_at),
+            info.origin,
+            info.owner,
+            _state(info),
+            info.title,
+        )
         for info in page.items
     ]
-    say_table(("KEY", "MESSAGES", "TURNS", "UPDATED", "FROM", "TITLE"), rows)
+    say_table(("KEY", "MESSAGES", "TURNS", "UPDATED", "FROM", "OWNER", "STATE", "TITLE"), rows)
     if page.next:
         note(f"More follow: dragoman conversations ls --after {page.next} --limit {limit}")
     if not page.items:
@@ -100,7 +110,9 @@ def show(key: str, project: str, as_json: bool) -> None:
         say(msgspec.json.format(msgspec.json.encode(view), indent=2).decode())
         return
     info = view.info
-    say(dim(f"{info.id}  {info.messages} messages  begun {stamp(info.created_at)} UTC  {info.title}".rstrip()))
+    whose = f"  of {info.owner}" if info.owner else ""
+    head = f"{info.id}  {info.messages} messages  begun {stamp(info.created_at)} UTC{whose}  {_state(info)}"
+    say(dim(shorten(f"{head.rstrip()}  {info.title}".rstrip(), chars_max=HEAD_CHARS_MAX)))
     for turn in view.turns:
         for message in (*turn.asked, *turn.answered):
             for line in spoken(message):
@@ -293,6 +305,12 @@ def spoken(message: Message) -> list[str]:
     return lines
 
 
+def _state(info: ConversationInfo) -> str:
+    """What is not as usual."""
+    states = (("answering", info.live_run is not None), ("shared", info.shared), ("archived", info.archived))
+    return " ".join(name for name, holds in states if holds)
+
+
 def _described(info: ConversationInfo) -> dict[str, Any]:
     return {
         "id": info.id,
@@ -303,4 +321,7 @@ def _described(info: ConversationInfo) -> dict[str, Any]:
         "created_at": iso(info.created_at),
         "updated_at": iso(info.updated_at),
         "live_run": info.live_run,
+        "owner": info.owner,
+        "shared": info.shared,
+        "archived": info.archived,
     }

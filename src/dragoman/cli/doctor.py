@@ -83,6 +83,7 @@ async def _examine_house(house: "House", *, probe: bool) -> list[Finding]:
         checkup.check_pepper(house.home, house.mint.pepper_id, credentials),
         checkup.check_credentials(config.server.listen, credentials, now=house.clock.now()),
     ]
+    findings.extend(Finding("warn", "tools", warning, "dragoman tools ls") for warning in house.warnings)
     if config.store.is_postgres:
         findings.append(await checkup.check_store(config.store.url, house.store.probe))
     for name, table in config.models.items():

@@ -21,7 +21,7 @@ VERBS: dict[str, str] = {
     "projects": "Projects: the tenants that own everything else.",
     "credentials": "Credentials: who may call, for what, and until when.",
     "conversations": "Conversations: list, read, export, import, delete.",
-    "runs": "Runs: list, look at one's timeline, stop one.",
+    "runs": "Runs: list, look at one's timeline, stop one, approve its calls.",
     "models": "Models: list them, and try one.",
     "tools": "Tools: list them, and call one.",
     "doctor": "Check this installation and say how to mend what is wrong.",

@@ -75,10 +75,17 @@ class Remote:
         if not report.status:
             raise BackendFailed(f"{self._url} broke the answer off; ask again in conversation {conversation}.")
 
-    async def post(self, path: str) -> dict[str, Any]:
-        """A POST without a body that answers with JSON."""
+    async def get(self, path: str) -> dict[str, Any]:
+        """A GET that answers with a JSON object."""
+        return await self._ask("GET", path, None)
+
+    async def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A POST that answers with a JSON object; None = without a body."""
+        return await self._ask("POST", path, body)
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         try:
-            async with self._session() as session, session.post(self._url + path) as response:
+            async with self._session() as session, session.request(method, self._url + path, json=body) as response:
                 await _refuse(response)
                 return _table(await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -1,4 +1,4 @@
-"""`dragoman runs`: ls, show, cancel."""
+"""`dragoman runs`: ls, show, cancel; waiting, approve and deny stand in `approving.py`."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dragoman.cli.approving import approve, deny, server_options, waiting
 from dragoman.cli.failing import unwrapped
 from dragoman.cli.opening import in_house, load_settings, local_principal, store_path
 from dragoman.cli.options import global_options, json_option, project_option, settings
@@ -25,9 +26,13 @@ LIMIT_DEFAULT = 20
 LIMIT_MAX = 10_000
 
 
-@click.group("runs", short_help="Runs: list, look at one's timeline, stop one.")
+@click.group("runs", short_help="Runs: list, look at one's timeline, stop one, approve its calls.")
 def command() -> None:
     """Runs: what answers one turn of a conversation."""
+
+
+for each in (waiting, approve, deny):
+    command.add_command(each)
 
 
 @command.command("ls")
@@ -88,8 +93,7 @@ def show(run: str, project: str, as_json: bool) -> None:
 
 @command.command("cancel")
 @click.argument("run")
-@click.option("--url", envvar="DRAGOMAN_URL", metavar="URL", help="The running server; else the one on this home.")
-@click.option("--credential", envvar="DRAGOMAN_CREDENTIAL", metavar="TEXT", help="For it; else HOME/admin-credential.")
+@server_options
 @project_option
 @json_option
 @global_options

@@ -71,6 +71,21 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
 
 
+BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
+"""Letters and marks that count as printable and show nothing."""
+
+
+def exact(text: str) -> str:
+    """A JSON text for a person who decides about it: letters as themselves, and every character that could hide,
+    turn round or rewrite what stands there as its escape. Still JSON, of the same value."""
+    value = json.dumps(json.loads(text), sort_keys=True, ensure_ascii=False)
+    return "".join(char if _shows(char) else json.dumps(char)[1:-1] for char in value)
+
+
+def _shows(char: str) -> bool:
+    return char.isprintable() and char not in BLANK and not 0xFE00 <= ord(char) <= 0xFE0F and ord(char) < 0xE0000
+
+
 @contextmanager
 def progress(what: str, *, total: int) -> Generator["Progress"]:
     """Counts steps; after a second it shows them on stderr, if that is a terminal."""

@@ -7,9 +7,10 @@ import click
 from dragoman.cli.failing import UPSTREAM
 from dragoman.cli.opening import in_house, local_principal
 from dragoman.cli.options import global_options, json_option
-from dragoman.cli.terminal import note, printable, say, say_json, say_table
+from dragoman.cli.terminal import note, printable, say, say_json, say_table, warn
 from dragoman.core.agents import ToolSpec
 from dragoman.core.operations import CallTool, ListTools, ToolList, ToolOutput
+from dragoman.runtime.waiting import Policy, policy_of
 
 if TYPE_CHECKING:
     from dragoman.server.house import House
@@ -27,15 +28,23 @@ def command() -> None:
 def ls(agent: str, as_json: bool) -> None:
     """List the tools an agent holds."""
 
-    async def work(house: "House") -> ToolList:
-        return await house.desk.answer(local_principal(house.config), ListTools(agent))
+    async def work(house: "House") -> tuple[ToolList, Policy, tuple[str, ...]]:
+        held = await house.desk.answer(local_principal(house.config), ListTools(agent))
+        table = house.config.agents[agent or house.config.defaults.agent]
+        return held, policy_of(table.spec(agent), held.tools), house.warnings
 
-    tools = in_house(work, writer=False).tools
+    held, policy, warnings = in_house(work, writer=False)
+    tools = held.tools
     if as_json:
-        say_json([_described(tool) for tool in tools])
+        say_json([_described(tool, policy) for tool in tools])
         return
-    rows = [(tool.name, tool.toolset, tool.repeat.value, tool.description.split("\n", 1)[0]) for tool in tools]
-    say_table(("NAME", "TOOLSET", "REPEAT", "DESCRIPTION"), rows)
+    rows = [
+        (tool.name, tool.toolset, _policy(tool, policy), tool.repeat.value, tool.description.split("\n", 1)[0])
+        for tool in tools
+    ]
+    say_table(("NAME", "TOOLSET", "POLICY", "REPEAT", "DESCRIPTION"), rows)
+    for warning in warnings:
+        warn(warning)
     if not tools:
         note("This agent holds no tool; see [agents] tools in the configuration.")
 
@@ -61,10 +70,16 @@ def call(name: str, arguments: str, as_json: bool) -> int:
     return UPSTREAM if output.is_error else 0
 
 
-def _described(tool: ToolSpec) -> dict[str, Any]:
+def _policy(tool: ToolSpec, policy: Policy) -> str:
+    """What is also in `ask` is refused."""
+    return "deny" if tool.name in policy.deny else "ask" if tool.name in policy.ask else "auto"
+
+
+def _described(tool: ToolSpec, policy: Policy) -> dict[str, Any]:
     return {
         "name": tool.name,
         "toolset": tool.toolset,
+        "policy": _policy(tool, policy),
         "repeat": tool.repeat.value,
         "description": tool.description,
         "parameters": tool.parameters,

@@ -79,3 +79,31 @@ class ListWaitingCalls(Operation[WaitingCalls], frozen=True):
     any."""
 
     toolset: str = ""
+
+
+class WaitingApproval(Struct, frozen=True, gc=False):
+    """A call that a person is asked about. `arguments` is just what `arguments_hash` is over, as JSON in ASCII, so that
+    nothing in it is hidden from who reads it; a JSON string if the model wrote no JSON. `owner` is the conversation's.
+    Times are Unix seconds."""
+
+    run: RunId
+    conversation: ConversationId
+    owner: str
+    call: CallId
+    tool: str
+    arguments: str
+    arguments_hash: str
+    asked_at: float
+    expires_at: float
+
+
+class WaitingApprovals(Struct, frozen=True):
+    """`more` = further runs are at work, which were not looked at."""
+
+    approvals: tuple[WaitingApproval, ...]
+    more: bool = False
+
+
+class ListApprovals(Operation[WaitingApprovals], frozen=True):
+    """Calls in the principal's own conversations that wait for a decision, oldest first; for an admin: in everybody's
+    of the project."""

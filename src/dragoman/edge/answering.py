@@ -2,11 +2,22 @@
 
 from typing import Any
 
+from msgspec import Struct
 from starlette.types import Receive, Send
 
+from dragoman.access.credentials import Standing
 from dragoman.core.errors import NotAuthenticated
-from dragoman.core.names import ConversationId, Principal, RunId
-from dragoman.core.operations import FollowConversation, Following, Listening, Mark, Operation, Started, StartTurn
+from dragoman.core.names import ConversationId, Principal, RunId, Scope
+from dragoman.core.operations import (
+    FollowConversation,
+    Following,
+    FollowRun,
+    Listening,
+    Mark,
+    Operation,
+    Started,
+    StartTurn,
+)
 from dragoman.edge.authenticate import Door
 from dragoman.edge.desk import Desk
 from dragoman.edge.exchange import Exchange
@@ -15,17 +26,27 @@ from dragoman.edge.readers import Readers
 from dragoman.edge.repeats import Repeats
 from dragoman.edge.silence import Wheel
 from dragoman.edge.streaming import FrameStream, Source
+from dragoman.edge.watching import Reading, Watch
 from dragoman.runtime.fuses import blow
 from dragoman.wire.dialect import Reply, Request, Route, Streamed
 
 
+class _Right(Struct, frozen=True):
+    """By what a request was let in."""
+
+    principal: Principal
+    scopes: tuple[Scope, ...]
+    standing: Standing
+
+
 class Answering:
-    def __init__(self, desk: Desk, door: Door, *, readers_per_conversation: int) -> None:
+    def __init__(self, desk: Desk, door: Door, watch: Watch, *, readers_per_conversation: int) -> None:
         self._desk = desk
         self._door = door
         self._repeats = Repeats(desk)
         self._readers = Readers(per_conversation=readers_per_conversation)
         self._wheel = Wheel()
+        self._watch = watch
 
     async def answer(
         self,
@@ -43,11 +64,11 @@ class Answering:
             await exchange.reply(await self._open(branch, request, operation), send)
             return
         mark = mark_of(request, principal, operation)
-        if route.counted:
-            self._door.count_principal(principal, exchange.passed)
-            blow("ratelimit.done")
+        self._door.count_principal(principal, exchange.passed, counted=route.counted)
+        blow("ratelimit.done")
         if branch.stream is not None:
-            await self._stream(exchange, branch.stream, request, principal, operation, mark, receive, send)
+            right = self._right(exchange, route, branch, request, principal)
+            await self._stream(exchange, branch.stream, request, right, operation, mark, receive, send)
             return
         result = await self._desk.answer(principal, operation, mark)
         if branch.answer is not None:
@@ -94,12 +115,13 @@ class Answering:
         exchange: Exchange,
         streamed: Streamed,
         request: Request,
-        principal: Principal,
+        right: _Right,
         operation: Operation[Any],
         mark: Mark,
         receive: Receive,
         send: Send,
     ) -> None:
+        principal = right.principal
         # Before the turn is begun: who finds no place has begun none. A repeat may be of a turn elsewhere.
         asked = operation.conversation if isinstance(operation, StartTurn | FollowConversation) else None
         with self._readers.place(principal.project, asked):
@@ -122,7 +144,18 @@ class Answering:
                 )
                 if exchange.run:
                     blow("accept.after_2xx")
-                await FrameStream(encoder, reader, self._wheel, send).run(encoder.opened(started), receive)
+                stream = FrameStream(encoder, reader, self._wheel, send)
+                with self._watch.over(stream, right.standing, _reading(right, operation, result)):
+                    await stream.run(encoder.opened(started), receive)
+
+    def _right(
+        self, exchange: Exchange, route: Route[Any], branch: Route[Any], request: Request, principal: Principal
+    ) -> _Right:
+        if exchange.dialect is None:
+            raise RuntimeError("a request that was admitted has a dialect")
+        standing = self._door.standing(exchange.dialect, exchange.headers, request.query.get(route.ticket, ""))
+        scopes = route.scopes if branch is route else (*route.scopes, *branch.scopes)
+        return _Right(principal, scopes, standing)
 
     def _reader(
         self,
@@ -137,13 +170,26 @@ class Answering:
                 exchange.run, exchange.replayed = result.run, result.replayed
                 return result, self._desk.reader(result)
             case Following(started=started, after=after):
-                return started, self._desk.reader(started, after=after)
+                private = isinstance(operation, FollowRun) and operation.private
+                return started, self._desk.reader(started, after=after, reader=principal if private else None)
             case Listening():
                 of_no_run = Started(
                     result.conversation, result.tape, RunId(""), result.after, created=False, head=result.head
                 )
                 private = isinstance(operation, FollowConversation) and operation.private
                 return of_no_run, self._desk.tape_reader(principal, result, private=private)
+
+
+def _reading(right: _Right, operation: Operation[Any], result: Started | Following | Listening) -> Reading:
+    """By what right the stream is read. Who began a turn owns it, and may read its answer to the end."""
+    private = isinstance(operation, FollowRun | FollowConversation) and operation.private
+    conversation = result.started.conversation if isinstance(result, Following) else result.conversation
+    return Reading(
+        right.principal,
+        right.scopes,
+        conversation if private else None,
+        until_end=isinstance(operation, StartTurn),
+    )
 
 
 def _elsewhere(result: Started | Following | Listening, asked: ConversationId | None) -> ConversationId | None:

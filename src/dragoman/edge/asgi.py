@@ -19,6 +19,7 @@ from dragoman.edge.front import Front
 from dragoman.edge.limits import CallerGone, read_body, refuse_large
 from dragoman.edge.metrics import Metrics
 from dragoman.edge.routes import Mounted, RouteTable
+from dragoman.edge.watching import Watch
 from dragoman.runtime.fuses import blow
 from dragoman.wire.dialect import Dialect, Reply, Request, Route
 
@@ -50,6 +51,7 @@ class App:
         open_endpoints: dict[str, OpenEndpoint],
         desk: Desk,
         door: Door,
+        watch: Watch,
         limits: Limits,
         metrics: Metrics,
         clock: Clock,
@@ -60,7 +62,7 @@ class App:
         self._routes = RouteTable((*dialects, house))
         self._house = house
         self._open = open_endpoints
-        self._answering = Answering(desk, door, readers_per_conversation=limits.readers_per_conversation)
+        self._answering = Answering(desk, door, watch, readers_per_conversation=limits.readers_per_conversation)
         self._door = door
         self._limits = limits
         self._metrics = metrics
@@ -157,9 +159,8 @@ class App:
         refuse_large(headers, bytes_max=bytes_max)
         if self.draining:
             raise Unavailable(STOPPING, retry_after_s=STOPPING_RETRY_S)
-        if route.counted:
-            client = scope.get("client")
-            self._door.admit_address(client[0] if client else "", headers, passed)
+        client = scope.get("client")
+        self._door.admit_address(client[0] if client else "", headers, passed, counted=route.counted)
         known = exchange.request
         if known is None:
             raise RuntimeError("a route that was found has a request")

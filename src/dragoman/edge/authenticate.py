@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from dragoman.access.credentials import Authenticator
+from dragoman.access.credentials import Authenticator, Standing
 from dragoman.access.rate_limit import Limit, Limiter, Verdict, limit_of
 from dragoman.core.errors import LimitReached, NotAllowed, NotAuthenticated
 from dragoman.core.names import Clock, Principal
@@ -20,6 +20,11 @@ from dragoman.edge.limits import Network, caller_address
 from dragoman.wire.dialect import Dialect, Route
 
 RawHeaders = list[tuple[bytes, bytes]]
+
+UNCOUNTED_TIMES = 10
+UNCOUNTED_RPM_MIN = 120
+"""Routes that do not count (`Route.counted`) have an allowance beside the others', so many times the limit and at least
+so much: a program that asks every few seconds never meets it, a flood does, and one of guesses before any look-up."""
 
 
 class Limits(Struct, frozen=True):
@@ -80,12 +85,15 @@ class Door:
         self._clock = clock
         self._trusted = tuple(trusted_proxies)
 
-    def admit_address(self, peer: str, headers: Mapping[str, str], passed: Passed) -> None:
-        """Raises LimitReached."""
+    def admit_address(self, peer: str, headers: Mapping[str, str], passed: Passed, *, counted: bool = True) -> None:
+        """Raises LimitReached. `counted`: that of the route."""
         limit = self._per_address
         if limit is None:
             return
         address = caller_address(peer, headers, self._trusted)
+        if not counted:
+            self._take_uncounted(self._addresses, address, limit, name="per_ip_rpm")
+            return
         verdict = self._addresses.take(address, limit=limit, now_s=self._clock.monotonic())
         self._judge(verdict, limit, passed, name="per_ip_rpm")
 
@@ -113,15 +121,27 @@ class Door:
             return await self._authenticator.prove_ticket(ticket.text, conversation=ticket.conversation)
         return self._authenticator.proven(text) or await self._authenticator.prove(text)
 
+    def standing(self, dialect: Dialect, headers: Mapping[str, str], ticket: str) -> Standing:
+        """What a request that was admitted proved who asks with, to be looked at again while its answer is read."""
+        try:
+            text = dialect.credential(headers)
+        except NotAuthenticated:
+            return self._authenticator.standing(ticket, ticket=True)
+        return self._authenticator.standing(text)
+
     def check_scopes(self, route: Route[Any], principal: Principal) -> None:
         """Raises NotAllowed unless the principal has all that the route demands."""
         for scope in route.scopes:
             if not principal.may(scope):
                 raise NotAllowed(f"This credential lacks the scope {scope}.")
 
-    def count_principal(self, principal: Principal, passed: Passed) -> None:
-        """Raises LimitReached."""
+    def count_principal(self, principal: Principal, passed: Passed, *, counted: bool = True) -> None:
+        """Raises LimitReached. `counted`: that of the route."""
         limit = self._per_credential if principal.rpm is None else limit_of(principal.rpm)
+        if not counted:
+            if limit is not None:
+                self._take_uncounted(self._credentials, principal.credential_id, limit, name="per_credential_rpm")
+            return
         now_s = self._clock.monotonic()
         if limit is not None:
             verdict = self._credentials.take(principal.credential_id, limit=limit, now_s=now_s)
@@ -129,6 +149,13 @@ class Door:
         if self._per_project is not None:
             verdict = self._projects.take(principal.project, limit=self._per_project, now_s=now_s)
             self._judge(verdict, self._per_project, passed, name="per_project_rpm")
+
+    def _take_uncounted(self, limiter: Limiter, key: str, limit: Limit, *, name: str) -> None:
+        """No header tells of it: nobody need plan by it."""
+        wide = max(limit.per_minute * UNCOUNTED_TIMES, UNCOUNTED_RPM_MIN)
+        verdict = limiter.take(f"uncounted {key}", limit=Limit(wide, wide), now_s=self._clock.monotonic())
+        if not verdict.allowed:
+            raise LimitReached("Rate limit exceeded", limit=name, retry_after_s=verdict.retry_after_s)
 
     def _judge(self, verdict: Verdict, limit: Limit, passed: Passed, *, name: str) -> None:
         if passed.verdict is None or not verdict.allowed or verdict.remaining < passed.verdict.remaining:

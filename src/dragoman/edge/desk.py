@@ -122,9 +122,10 @@ class Desk:
             raise RuntimeError(f"no desk answers {type(operation).__name__}")
         return await handler(principal, operation)
 
-    def reader(self, started: ops.Started, *, after: int | None = None) -> Reader:
-        """A reader of the run's entries beyond `after`; None = all but its TurnReceived."""
-        return self._runs_of(started).reader(started, after=after)
+    def reader(self, started: ops.Started, *, after: int | None = None, reader: Principal | None = None) -> Reader:
+        """A reader of the run's entries beyond `after`; None = all but its TurnReceived. `reader`: of a private one,
+        for as long as it is there for this principal."""
+        return self._runs_of(started).reader(started, after=after, reader=reader)
 
     def tape_reader(self, principal: Principal, listening: ops.Listening, *, private: bool = False) -> TapeReader:
         """A reader of all that is said in a conversation; of a private one for as long as it is there for the

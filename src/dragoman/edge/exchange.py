@@ -94,9 +94,9 @@ class Exchange:
             headers.append((b"content-length", b"%d" % len(reply.body)))
         self.status = reply.status
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else reply.body})
         if self.run and reply.status < 300:
             blow("accept.after_2xx")
-        await send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else reply.body})
 
 
 def query_of(scope: Scope) -> dict[str, str]:

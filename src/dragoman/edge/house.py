@@ -1,4 +1,5 @@
-"""The house's own endpoints: runs by id, health, readiness, metrics. They belong to no dialect."""
+"""The house's own endpoints: runs by id, health, readiness, metrics. They belong to no dialect. Approvals:
+`approvals.py`."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
@@ -10,6 +11,7 @@ from starlette.types import Scope as AsgiScope
 from dragoman.core import errors
 from dragoman.core.names import RunId, Scope
 from dragoman.core.operations import CancelRun, ReadRun, ReadStatus, RunView, Status, Timeline
+from dragoman.edge import approvals
 from dragoman.edge.authenticate import Door, Passed
 from dragoman.edge.following import ENTRIES, RunExpired, entry_json, follow
 from dragoman.edge.metrics import MEDIA_TYPE, Metrics
@@ -126,6 +128,7 @@ HOUSE = Dialect(
             scopes=(Scope.RUNS_CANCEL,),
             summary="Stop a run; asking twice is harmless, and `cancelling` says that its end is still to come",
         ),
+        *approvals.ROUTES,
         Route(
             "GET",
             "/api/status",

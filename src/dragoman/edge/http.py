@@ -62,6 +62,9 @@ class _HeadTooLarge(Exception):
     """Ends the parsing of a request; the parser wraps it in an error of its own."""
 
 
+_INTERIM = b"HTTP/1.1 1"
+"""How an answer begins after which the real one comes: 100 Continue."""
+_LENGTH = b"\r\ncontent-length: "
 _LINGER_NEVER = struct.pack("ii", 1, 0)
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
 _BYTES_ACKED = slice(120, 128)
@@ -77,6 +80,34 @@ def _progress(transport: asyncio.Transport, unsent_bytes: int) -> int:
     except OSError:
         return unsent_bytes
     return int.from_bytes(info[_BYTES_ACKED], sys.byteorder)
+
+
+class _Joining:
+    """What an answer is written to: a head that announces its body's length waits for the body, and both go in one
+    write. Each write costs a system call and wakes the peer; whoever announces a length has the body at hand."""
+
+    __slots__ = ("_began", "_head", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._began = False
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif not self._began and not data.startswith(_INTERIM):
+            self._began = True
+            if _LENGTH in data:
+                self._head = data
+                return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self.write(b"")
+        self._transport.close()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -191,6 +222,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD":  # its head announces a body that never comes
+            self.cycle.transport = cast("asyncio.Transport", _Joining(self.transport))
         self._unparsed_bytes = 0
         self._body_since, self._head_since = self._head_since, None
 

@@ -39,6 +39,8 @@ class RouteTable:
         self._dialects = tuple(dialects)
         self._literal: dict[str, dict[str, Mounted]] = {}
         self._patterns: dict[str, list[_Pattern]] = {}
+        self._beginning_chars_max = 0
+        """Of a pattern's beginning: what is longer need not be looked for, however long the path."""
         for dialect in dialects:
             for route in dialect.routes:
                 self._add(Mounted(dialect, route))
@@ -51,6 +53,7 @@ class RouteTable:
             self._put(self._literal.setdefault(path, {}), mounted)
             return
         beginning = path[: path[: path.index("{")].rindex("/") + 1]
+        self._beginning_chars_max = max(self._beginning_chars_max, len(beginning))
         bucket = self._patterns.setdefault(beginning, [])
         for pattern in bucket:
             if pattern.path == path:
@@ -78,7 +81,7 @@ class RouteTable:
             if mounted is not None:
                 return mounted, {}
             allowed.extend(methods)
-        end = len(path)
+        end = min(len(path), self._beginning_chars_max)
         while (end := path.rfind("/", 0, end)) >= 0:
             for pattern in self._patterns.get(path[: end + 1], ()):
                 match = pattern.regex.fullmatch(path)

@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Never, Protocol
+from typing import Any, Never, Protocol
 
 from starlette.types import Receive, Send
 
-from dragoman.core.errors import DragomanError, Unavailable
+from dragoman.core.errors import DragomanError, NotAuthenticated, Unavailable
 from dragoman.core.events import Entry
 from dragoman.edge.silence import Wheel
 from dragoman.runtime.fuses import torn
@@ -37,13 +37,31 @@ class _Gone(Exception):
 class FrameStream:
     """One reader's stream. `send` waits while the socket is full, so a slow reader holds only its own cursor back."""
 
-    __slots__ = ("_encoder", "_reader", "_send", "_wheel", "sent_at", "slot")
+    __slots__ = (
+        "_away",
+        "_encoder",
+        "_pumping",
+        "_putting",
+        "_reader",
+        "_send",
+        "_unsaid",
+        "_wheel",
+        "sent_at",
+        "slot",
+    )
 
     def __init__(self, encoder: Encoder, reader: Source, wheel: Wheel, send: Send) -> None:
         self._encoder = encoder
         self._reader = reader
         self._wheel = wheel
         self._send = send
+        self._pumping: asyncio.Task[Any] | None = None
+        """The task that sends, as long as it may be interrupted."""
+        self._away: DragomanError | None = None
+        """Why the reader is sent away."""
+        self._putting = False
+        self._unsaid = b""
+        """What silence was to be broken with, and the socket had no room for: it goes before all that follows."""
         self.sent_at = 0.0
         self.slot = 0
 
@@ -68,6 +86,24 @@ class FrameStream:
         if opening:
             await self._put(opening, more=True)
         try:
+            await self._send_entries()
+        except DragomanError as error:
+            # Of a server that stops all readers are sent away at once: that is no news of each of them.
+            level = logging.INFO if isinstance(error, Unavailable | NotAuthenticated) else logging.WARNING
+            logger.log(level, "a stream ended early: %s", error)
+            await self._put(encoder.failed(error), more=False)
+            return
+        if not encoder.closed:
+            await self._put(b"", more=False)
+
+    async def _send_entries(self) -> None:
+        """Raises what the reader is sent away with."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a stream is sent by a task")
+        encoder, cancelled_before = self._encoder, task.cancelling()
+        self._pumping = task
+        try:
             while not encoder.closed:
                 left = list(reversed(await self._reader.batch()))
                 if not left:
@@ -78,14 +114,19 @@ class FrameStream:
                         body += encoder.held()
                     if body:
                         await self._put(body, more=not encoder.closed)
-        except DragomanError as error:
-            # Of a server that stops all readers are sent away at once: that is no news of each of them.
-            level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
-            logger.log(level, "a stream ended early: %s", error)
-            await self._put(encoder.failed(error), more=False)
-            return
-        if not encoder.closed:
-            await self._put(b"", more=False)
+        except asyncio.CancelledError:
+            # As asyncio.timeout does it: ours is taken back, and if it was the only one, we speak for it.
+            if self._away is None or task.uncancel() > cancelled_before:
+                raise
+            raise self._away from None
+        finally:
+            self._pumping = None
+
+    def send_away(self, error: DragomanError) -> None:
+        """End the stream, and say why, unless it is ending anyway. Not to be called by the task that sends."""
+        if self._pumping is not None and self._away is None:
+            self._away = error
+            self._pumping.cancel()
 
     def _frames(self, left: list[Entry]) -> bytes:
         """What is sent at once: the frames of entries from the end of `left`, taken off. One alone may be larger."""
@@ -98,14 +139,24 @@ class FrameStream:
         return b"".join(frames)
 
     async def _put(self, body: bytes, *, more: bool) -> None:
+        body, self._unsaid = self._unsaid + body, b""
+        self._putting = True
+        try:
+            await self._send_on(body, more=more)
+        finally:
+            self._putting = False
+
+    async def _send_on(self, body: bytes, *, more: bool) -> None:
         self.sent_at = asyncio.get_running_loop().time()
         await self._send({"type": "http.response.body", "body": torn(body) if more else body, "more_body": more})
 
     def speak_up(self) -> None:
-        """Say a word, if it can be said at once: who is behind in reading hears something anyway."""
-        if self._encoder.closed:
+        """Say a word, if it can be said at once: who is behind in reading hears something anyway. A socket without room
+        has taken nothing of it, and then it is said later."""
+        if self._encoder.closed or self._putting:
             return
-        saying = self._put(self._encoder.silence(), more=True)
+        body, self._unsaid = self._unsaid + self._encoder.silence(), b""
+        saying = self._send_on(body, more=True)
         try:
             saying.send(None)
         except StopIteration:
@@ -114,6 +165,7 @@ class FrameStream:
             logger.debug("a reader could not be told anything: %s", error)
         else:
             saying.close()
+            self._unsaid = body
 
 
 async def _until_gone(receive: Receive) -> Never:

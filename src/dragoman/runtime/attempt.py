@@ -71,14 +71,14 @@ class Attempt:
         self._writing = asyncio.Lock()
 
     def note(self, event: ev.Event) -> None:
-        self.state.add(event, at=self._clock.now())
+        self.state.add(event, at=self._clock.now(), tick=self._clock.monotonic())
         self.pending.append(event)
 
     def hear(self, entries: Sequence[Entry]) -> None:
         """Fold what others asked of the run, each entry once."""
         for entry in entries:
             if entry.seq > self.heard and isinstance(entry.event, ev.ASKS):
-                self.state.add(entry.event, at=entry.at, seq=entry.seq)
+                self.state.add(entry.event, at=entry.at, seq=entry.seq, tick=self._clock.monotonic())
                 self.heard = entry.seq
 
     async def look(self) -> None:

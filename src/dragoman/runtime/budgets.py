@@ -19,6 +19,35 @@ class Budget(Struct, frozen=True):
     same_call: int = 5
 
 
+class WallTime:
+    """The wall time that a run has taken, from entry to entry.
+
+    Each moment is said by two clocks: `at` is the wall's, as the tape has it, and may jump; `tick` is one of this
+    process that never goes back, None for what the tape tells of other processes. As long as a process drives the run
+    its ticks count, so that no jump spends the run's time or gives it any.
+    """
+
+    def __init__(self) -> None:
+        self._spent_s = 0.0
+        self._at = 0.0
+        self._tick: float | None = None
+
+    def take_up(self, tick: float) -> None:
+        """All of the tape was read, and this process goes on from there."""
+        self._tick = tick
+
+    def goes_on(self, at: float, tick: float | None, *, counts: bool) -> None:
+        """To the next entry."""
+        if counts:
+            self._spent_s = self.by(at, tick)
+        self._at, self._tick = at, tick
+
+    def by(self, at: float, tick: float | None) -> float:
+        """Taken so far, if all since the last entry counts."""
+        since_s = at - self._at if tick is None or self._tick is None else tick - self._tick
+        return self._spent_s + max(since_s, 0.0)
+
+
 def overrun(
     budget: Budget, *, replies: int, usage: Usage, elapsed_s: float, tool: str, repeats: int
 ) -> RunFailed | None:

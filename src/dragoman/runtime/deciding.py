@@ -19,17 +19,23 @@ from dragoman.core.waits import (
     AnswerClientTool,
     ClaimClientTool,
     DecideApproval,
+    ListApprovals,
     ListWaitingCalls,
     Settled,
+    WaitingApproval,
+    WaitingApprovals,
     WaitingCall,
     WaitingCalls,
 )
 from dragoman.runtime.fuses import blow
 from dragoman.runtime.ports import Store
-from dragoman.runtime.visibility import may_write, no_run
-from dragoman.runtime.waiting import GRACE_S, Approval, Asked, Held, Waits
+from dragoman.runtime.visibility import may_write, no_run, only_owner
+from dragoman.runtime.waiting import GRACE_S, Approval, Asked, Held, Waits, asked_arguments
 
 logger = logging.getLogger("dragoman.runtime")
+
+RUNS_LOOKED_AT_MAX = 500
+"""By one list of approvals: each costs the reading of its tape. The oldest come first, and those that wait are old."""
 
 
 class _Place(Struct, frozen=True):
@@ -66,6 +72,7 @@ class Decisions:
             ClaimClientTool: self.claim,
             AnswerClientTool: self.answer,
             ListWaitingCalls: self.waiting,
+            ListApprovals: self.approvals,
         }
 
     # -- bringing something ----------------------------------------------------------------------------------------
@@ -137,6 +144,39 @@ class Decisions:
             )
             for call, held in waits.held.items()
             if call in waits.pending and held.request.expires_at > now and toolset in ("", held.request.toolset)
+        ]
+
+    async def approvals(self, principal: Principal, operation: ListApprovals) -> WaitingApprovals:
+        """Raises Unavailable."""
+        found: list[WaitingApproval] = []
+        looked_at, more = 0, False
+        for store in self._stores:
+            for info in await store.live_of(principal.project, only_owner(principal)):
+                if looked_at >= RUNS_LOOKED_AT_MAX:
+                    more = True
+                    break
+                looked_at += 1
+                view = await store.run(principal.project, info.live_run) if info.live_run is not None else None
+                if view is not None:
+                    found += self._asked(view, info.owner, await self._read(_Place(store, view)))
+        return WaitingApprovals(tuple(sorted(found, key=lambda approval: approval.asked_at)), more)
+
+    def _asked(self, view: RunView, owner: str, read: _Read) -> list[WaitingApproval]:
+        now = self._clock.now()
+        return [
+            WaitingApproval(
+                run=view.id,
+                conversation=view.conversation,
+                owner=owner,
+                call=call,
+                tool=approval.request.call.name,
+                arguments=asked_arguments(approval.request.call),
+                arguments_hash=approval.request.arguments_hash,
+                asked_at=approval.asked_at,
+                expires_at=approval.request.expires_at,
+            )
+            for call, approval in read.waits.approvals.items()
+            if call in read.waits.pending and approval.request.expires_at > now and not read.ended
         ]
 
     async def _find(

@@ -101,15 +101,15 @@ class Driver:
         """Carry a claimed run to its end; the claim of the run that waited behind it, if any. `inbox`: what others ask
         of it meanwhile.
 
-        Raises StaleClaim when the run was taken from us, NewerVersion, and errors of the store; the run then stays
-        unfinished and recovery takes it up.
+        Raises StaleClaim when the run was taken from us, PutDown, NewerVersion, and errors of the store; the run then
+        stays unfinished and recovery takes it up.
         """
         inbox = inbox or Inbox()
         attempt = await self._open(claim, seed)
         while True:
             attempt.hear(inbox.take())
-            state, rules, now = attempt.state, self._rules(attempt), self._clock.now()
-            step = machine.next_step(state, self._budget, rules, attempt.policy, now=now)
+            state, rules, now, tick = attempt.state, self._rules(attempt), self._clock.now(), self._clock.monotonic()
+            step = machine.next_step(state, self._budget, rules, attempt.policy, now=now, tick=tick)
             match step:
                 case machine.AskModel(number=number):
                     failed = await self._ask(attempt, number)
@@ -174,6 +174,7 @@ class Driver:
                 seq = seq or entry.seq
                 attempt.heard = entry.seq
             attempt.state.waits.looked_at = now
+        attempt.state.time.take_up(self._clock.monotonic())
         if attempt.state.received is None:
             raise StaleClaim  # deleted with its conversation
         if attempt.state.unread:

@@ -12,6 +12,10 @@ from dragoman.core.events import Entry
 from dragoman.runtime.ports import Claim
 
 
+class PutDown(Exception):
+    """The process stops, and the run only waits: the next process goes on waiting."""
+
+
 class Inbox:
     """Entries of the tape for whoever waits for them, in order. They were committed first, and a driver that has read
     them there already knows it by their `seq`."""
@@ -19,6 +23,12 @@ class Inbox:
     def __init__(self) -> None:
         self._entries: list[Entry] = []
         self._filled = asyncio.Event()
+        self._closed = False
+
+    def close(self) -> None:
+        """Nobody is waited for here any more; what has come is still to be taken."""
+        self._closed = True
+        self._filled.set()
 
     def put(self, entries: Sequence[Entry]) -> None:
         self._entries += entries
@@ -33,7 +43,9 @@ class Inbox:
         return taken
 
     async def filled(self, *, within_s: float) -> None:
-        """Return when something has come, or that much later."""
+        """Return when something has come, or that much later. Raises PutDown if nothing has and it is closed."""
+        if self._closed and not self._entries:
+            raise PutDown
         try:
             async with asyncio.timeout(within_s):
                 await self._filled.wait()

@@ -31,7 +31,7 @@ from dragoman.core.agents import Repeat, ToolSpec
 from dragoman.core.messages import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage
 from dragoman.core.names import CallId
 from dragoman.core.operations import TurnView
-from dragoman.runtime.budgets import Budget, overrun
+from dragoman.runtime.budgets import Budget, WallTime, overrun
 from dragoman.runtime.waiting import ALL_BY_ITSELF, Policy, Waits
 
 OUTCOME_UNKNOWN = (
@@ -74,7 +74,6 @@ class RunState:
         self.received: ev.TurnReceived | None = None
         self.client_tools: dict[str, ToolSpec] = {}
         self.epoch = 0
-        self.claimed_at: float | None = None
         self.tries = 0
         """Attempts that died at work."""
         self.cancelled_by: str | None = None
@@ -82,14 +81,12 @@ class RunState:
         self.unread = False
         """It has events of a newer version: what is due next cannot be told."""
         self._at_work = False
-        self.undriven_s = 0.0
-        """Between the last entry of an attempt that died and the claim of the next, when nobody was at work."""
         self.waits = Waits()
-        self.waited_s = 0.0
-        """While nothing of ours was at work and somebody was waited for: it costs no wall time."""
+        self.time = WallTime()
+        """What does not count: while nothing of ours was at work and somebody was waited for, and between an attempt
+        that died and the claim of the next."""
         self.idle_claims = 0
         """Attempts that found the run waiting for somebody."""
-        self.last_at = 0.0
         self.agent = ""
         self.messages: list[Message] = []
         """This turn for the model: what was asked, replies, results."""
@@ -109,17 +106,16 @@ class RunState:
         self.weight = 0
         """Characters of this turn's messages."""
 
-    def add(self, event: ev.Event, *, at: float, seq: int | None = None) -> None:
-        """Fold one event; `seq` is None while it waits to be committed."""
+    def add(self, event: ev.Event, *, at: float, seq: int | None = None, tick: float | None = None) -> None:
+        """Fold one event; `seq` is None while it waits to be committed. `tick`: see WallTime."""
         self._at_work = self._at_work or isinstance(event, _WORK)
         idle = bool(self.waits.pending) and self._idle()
-        if idle:
-            self.waited_s += max(at - self.last_at, 0.0)
+        pause_forgiven = False
         match event:
             case ev.TurnReceived():
                 self._received(event)
             case ev.RunClaimed(epoch=epoch):
-                self._claimed(epoch, at, idle=idle)
+                pause_forgiven = self._claimed(epoch, idle=idle)
             case ev.ReplyStarted(agent=agent):
                 self.agent, self.replying, self.reply_seq = agent, True, seq
             case ev.ReplyFinished():
@@ -144,7 +140,7 @@ class RunState:
                 self.end = event
             case _:
                 self._noted(event)
-        self.last_at = at
+        self.time.goes_on(at, tick, counts=self.claims > 0 and not idle and not pause_forgiven)
 
     def _noted(self, event: _Noted) -> None:
         match event:
@@ -184,18 +180,16 @@ class RunState:
         pending, theirs = self.waits.pending, self.client_tools
         return all(call.id in pending or call.name in theirs for call in self.open_calls.values())
 
-    def _claimed(self, epoch: int, at: float, *, idle: bool) -> None:
+    def _claimed(self, epoch: int, *, idle: bool) -> bool:
+        """Whether the time since the last entry does not count."""
         self.epoch = epoch
         if idle:
             self.idle_claims += 1
         else:
             self.tries += self._at_work
         self._at_work = False
-        if self.claimed_at is None:
-            self.claimed_at = at
-        elif not idle and self.claims <= PAUSES_FORGIVEN + 1:
-            self.undriven_s += max(at - self.last_at, 0.0)
         self.interrupted_calls |= self.started_calls & self.open_calls.keys()
+        return self.claims <= PAUSES_FORGIVEN + 1
 
     def _replied(self, event: ev.ReplyFinished) -> None:
         parts: list[Part] = []
@@ -303,10 +297,16 @@ Step = AskModel | RunTools | SettleCalls | RequestApprovals | RequestClientTool 
 
 
 def next_step(
-    state: RunState, budget: Budget, rules: Mapping[str, Repeat], policy: Policy = ALL_BY_ITSELF, *, now: float
+    state: RunState,
+    budget: Budget,
+    rules: Mapping[str, Repeat],
+    policy: Policy = ALL_BY_ITSELF,
+    *,
+    now: float,
+    tick: float | None = None,
 ) -> Step:
     """What this run needs next. `rules` says what may be repeated, by tool name; one that is not in it is unknown and
-    harmless to call, since calling it only yields an error."""
+    harmless to call, since calling it only yields an error. `tick`: see WallTime."""
     if state.end is not None or state.received is None:
         return Ended()
     if state.cancelled_by is not None:
@@ -316,23 +316,22 @@ def next_step(
     if state.replying:
         return ResetReply(state.reply_seq or 0)
     if state.open_calls:
-        return _calls_due(state, budget, rules, policy, now)
+        return _calls_due(state, rules, policy, now, _within(state, budget, state.time.by(now, tick)))
     if state.replies and not state.calls:
         return End(ev.RunCompleted(state.usage))
-    return _within(state, budget, now) or AskModel(state.replies + 1)
+    return _within(state, budget, state.time.by(now, tick)) or AskModel(state.replies + 1)
 
 
-def _within(state: RunState, budget: Budget, now: float) -> End | None:
+def _within(state: RunState, budget: Budget, elapsed_s: float) -> End | None:
     """The end that a spent budget brings; None while there is some left."""
-    since_s = 0.0 if state.claimed_at is None else now - state.claimed_at - state.undriven_s - state.waited_s
     most = max(state.repeats.items(), key=lambda item: item[1], default=(("", ""), 0))
     failed = overrun(
-        budget, replies=state.replies, usage=state.usage, elapsed_s=since_s, tool=most[0][0], repeats=most[1]
+        budget, replies=state.replies, usage=state.usage, elapsed_s=elapsed_s, tool=most[0][0], repeats=most[1]
     )
     return None if failed is None else End(failed)
 
 
-def _calls_due(state: RunState, budget: Budget, rules: Mapping[str, Repeat], policy: Policy, now: float) -> Step:
+def _calls_due(state: RunState, rules: Mapping[str, Repeat], policy: Policy, now: float, overspent: End | None) -> Step:
     ours = [call for call in state.open_calls.values() if call.name not in state.client_tools]
     settled = _settled(state, ours, rules) or tuple(
         result for call in state.open_calls.values() if (result := state.waits.result(call, policy)) is not None
@@ -340,14 +339,14 @@ def _calls_due(state: RunState, budget: Budget, rules: Mapping[str, Repeat], pol
     if settled:
         return SettleCalls(settled)
     if requests := state.waits.unasked(ours, policy, now=now):
-        return _within(state, budget, now) or RequestApprovals(requests)
+        return overspent or RequestApprovals(requests)
     if runnable := tuple(call for call in ours if state.waits.approves(call, policy)):
         again = frozenset(call.id for call in runnable if call.id in state.interrupted_calls)
-        return _within(state, budget, now) or RunTools(runnable, again)
+        return overspent or RunTools(runnable, again)
     until = state.waits.until()
     if until is not None:
         return Wait(until)
-    return _clients_due(state, budget, now)
+    return _clients_due(state, now, overspent)
 
 
 def _settled(state: RunState, ours: Sequence[ToolCall], rules: Mapping[str, Repeat]) -> tuple[ev.ToolReturned, ...]:
@@ -359,13 +358,13 @@ def _settled(state: RunState, ours: Sequence[ToolCall], rules: Mapping[str, Repe
     )
 
 
-def _clients_due(state: RunState, budget: Budget, now: float) -> Step:
+def _clients_due(state: RunState, now: float, overspent: End | None) -> Step:
     """Only calls of the caller's own tools are left, and none of them is under way."""
     for call in state.open_calls.values():
         tool = state.client_tools[call.name]
         if tool.held_s > 0:
             request = ev.ClientToolRequested(call, now + tool.held_s, tool.toolset)
-            return _within(state, budget, now) or RequestClientTool(request)
+            return overspent or RequestClientTool(request)
     theirs = tuple(state.open_calls.values())
     facts = tuple(ev.ClientToolRequested(call) for call in theirs)
     return End(ev.RunNeedsClient(theirs, state.usage), facts)

@@ -230,7 +230,7 @@ class Conversations(Protocol):
         ...
 
     async def live_of(self, project: ProjectId, owner: str) -> Sequence[ConversationInfo]:
-        """The owner's conversations with a run at work, oldest run first."""
+        """The owner's conversations with a run at work, oldest run first; `owner` "" = anybody's."""
         ...
 
     async def delete(self, project: ProjectId, conversation: ConversationId) -> Sequence[RunId] | None:

@@ -31,33 +31,45 @@ class Line:
 
     def __init__(self) -> None:
         self._is_cut = False
-        self._waiting: set[asyncio.Task[Any]] = set()
+        self._cut_off: set[Tape] = set()
+        self._waiting: dict[asyncio.Task[Any], Tape] = {}
 
     def cut(self) -> None:
         if self._is_cut:
             return
         self._is_cut = True
-        for task in self._waiting:
-            task.cancel()
+        for task, tape in self._waiting.items():
+            if tape not in self._cut_off:
+                task.cancel()
 
-    async def wait(self, grown: Callable[[], Awaitable[None]]) -> None:
+    def cut_off(self, tape: Tape) -> None:
+        """Send the readers of one tape away, sooner than the others."""
+        if self._is_cut or tape in self._cut_off:
+            return
+        self._cut_off.add(tape)
+        for task, read in self._waiting.items():
+            if read == tape:
+                task.cancel()
+
+    async def wait(self, tape: Tape, grown: Callable[[], Awaitable[None]]) -> None:
         """Raises Unavailable once the line is cut."""
-        if self._is_cut:
+        if self._is_cut or tape in self._cut_off:
             raise Unavailable(STOPPING)
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a reader waits in a task")
         cancelled_before = task.cancelling()
-        self._waiting.add(task)
+        self._waiting[task] = tape
         try:
             await grown()
         except asyncio.CancelledError:
             # As asyncio.timeout does it: ours is taken back, and if it was the only one, we speak for it.
-            if not self._is_cut or task.uncancel() > cancelled_before:
+            is_cut = self._is_cut or tape in self._cut_off
+            if not is_cut or task.uncancel() > cancelled_before:
                 raise
             raise Unavailable(STOPPING) from None
         finally:
-            self._waiting.discard(task)
+            del self._waiting[task]
 
 
 class _Place:
@@ -82,7 +94,7 @@ class _Place:
 
     async def grown(self) -> None:
         """Return when there may be more, or the tape was deleted. Raises Unavailable once the line is cut."""
-        await self._line.wait(lambda: self._store.grown(self.tape, after=self.cursor))
+        await self._line.wait(self.tape, lambda: self._store.grown(self.tape, after=self.cursor))
 
     def _fitting(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """As many of the first as make a batch. What does not fit is read again."""
@@ -101,11 +113,16 @@ class _Place:
 class Reader:
     """A cursor over one run's entries. It has one source, the tape."""
 
-    __slots__ = ("_done", "_place", "_resumed", "_run", "_store")
+    __slots__ = ("_conversation", "_done", "_place", "_reader", "_resumed", "_run", "_store")
 
-    def __init__(self, store: Store, line: Line, started: Started, after: int | None) -> None:
+    def __init__(
+        self, store: Store, line: Line, started: Started, after: int | None, *, reader: Principal | None = None
+    ) -> None:
+        """`reader`: who reads, if the run may be there for it only while its conversation is shared."""
         self._store = store
         self._run = started.run
+        self._conversation = started.conversation
+        self._reader = reader
         self._place = _Place(store, line, started.tape, started.seq if after is None else after)
         self._resumed = after is not None
         """The run may have ended before the cursor, so that no further entry will say so."""
@@ -118,7 +135,8 @@ class Reader:
     async def batch(self) -> Sequence[Entry]:
         """The run's next entries, as soon as there are any; empty if its end was given or stands before the cursor.
 
-        May be cancelled and called again. Raises Conflict if the conversation is deleted meanwhile; Unavailable.
+        May be cancelled and called again. Raises Conflict if the conversation is deleted meanwhile; NotFound if it is
+        no longer there for this reader; Unavailable.
         """
         place, run = self._place, self._run
         ended = woken = False
@@ -126,6 +144,11 @@ class Reader:
             entries = await place.next()
             if entries:
                 woken = False
+                if self._reader is not None and any(isinstance(each.event, ev.SharingChanged) for each in entries):
+                    place.cursor = entries[0].seq - 1  # they count as given only once it is known that they may be
+                    info = await self._store.get(self._reader.project, self._conversation)
+                    readable(info, self._conversation, self._reader, private=True)
+                    place.cursor = entries[-1].seq
                 ours = [entry for entry in entries if entry.run == run]
                 if ours:
                     self._done = isinstance(ours[-1].event, ev.RunEnd)

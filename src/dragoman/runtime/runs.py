@@ -24,7 +24,7 @@ from dragoman.core.operations import (
     Timeline,
 )
 from dragoman.runtime.driver import Driver, NewerVersion, Seed
-from dragoman.runtime.live import Live
+from dragoman.runtime.live import Live, PutDown
 from dragoman.runtime.machine import RunState
 from dragoman.runtime.ports import Claim, NewTurn, StaleClaim, Store
 from dragoman.runtime.readers import OPEN, Line, OutcomeFold, Reader, resume_run
@@ -80,7 +80,10 @@ class Runs:
         return self._closing
 
     def close(self) -> None:
+        """Begin to stop. Runs that only wait are handed back as soon as they do: nobody could be answered here."""
         self._closing = True
+        for live in self._live.values():
+            live.inbox.close()
 
     def claims(self) -> tuple[Claim, ...]:
         return tuple(live.claim for live in self._live.values())
@@ -147,6 +150,8 @@ class Runs:
                 return
             live.cancelled_by = live.cancelled_by or current.cancelled_by
             current.task.cancel()
+        if self._closing:
+            live.inbox.close()
         live.task = self._spawn(self._carry(live, seed))
         self._live[run] = live
         # Not left to the task itself: one that is cancelled before its first step never runs a line.
@@ -162,6 +167,10 @@ class Runs:
         following: Claim | None = None
         try:
             following = await self._drive(live, seed)
+        except PutDown:
+            logger.info("run %s: handed back while it waits for somebody", claim.run)
+            await self._give_up((claim,))
+            self._line.cut_off(claim.tape)  # whoever decides reads on where decisions are taken
         except NewerVersion as error:
             # It keeps its lease, so that it is not tried again at once.
             logger.warning("run %s: left alone: %s", claim.run, error)
@@ -196,7 +205,7 @@ class Runs:
         except StaleClaim:
             logger.info("run %s: no longer ours (epoch %d)", claim.run, claim.epoch)
             return None
-        except Unavailable:
+        except (PutDown, Unavailable):
             raise
         except Exception:
             # A fault of ours must not be tried again for ever.
@@ -276,9 +285,10 @@ class Runs:
         if info is None or not (may_write if write else may_read)(info, principal):
             raise no_run(run)
 
-    def reader(self, started: Started, *, after: int | None = None) -> Reader:
-        """A reader of the run's entries beyond `after` (default: all but its TurnReceived)."""
-        return Reader(self._store, self._line, started, after)
+    def reader(self, started: Started, *, after: int | None = None, reader: Principal | None = None) -> Reader:
+        """A reader of the run's entries beyond `after` (default: all but its TurnReceived). `reader`: who reads, if it
+        may be there for it only while its conversation is shared."""
+        return Reader(self._store, self._line, started, after, reader=reader)
 
     async def outcome(self, started: Started) -> Outcome:
         """Wait for the run's end and fold it. Raises Conflict if the conversation is deleted meanwhile; Unavailable."""

@@ -21,10 +21,11 @@ _CALL = re.compile(r"\s*/([A-Za-z0-9_.-]{1,64})(?=\s|\Z)")
 
 
 def rules_text(rules: Sequence[Resource[Rule]]) -> str:
-    """Those that are enabled and meant for the assistant, under a heading; "" if there are none."""
+    """Those that are enabled and meant for the assistant, under a heading, which tells the project's from the user's
+    own; "" if there are none."""
     meant = [rule for rule in rules if rule.content.enabled and _for_assistant(rule.content)]
     meant.sort(key=lambda rule: rule.content.priority)
-    blocks = [f"## {_line(rule.content.name)}\n{rule.content.content.strip()}" for rule in meant]
+    blocks = [f"## {_line(rule.content.name)}{_whose(rule)}\n{rule.content.content.strip()}" for rule in meant]
     return _listed(
         "# Rules\nFollow these rules. An earlier one wins over a later one.", blocks, RULES_CHARS_MAX, "rules"
     )
@@ -51,6 +52,10 @@ def called(messages: Sequence[Message]) -> str:
 def skill_text(skill: Skill) -> str:
     """The skill that the user called."""
     return f"# Skill: {_line(skill.name)}\nThe user called this skill with /{skill.command}. Go by it.\n\n{skill.body}"
+
+
+def _whose(rule: Resource[Rule]) -> str:
+    return " (set for the whole project)" if rule.wide else ""
 
 
 def _for_assistant(rule: Rule) -> bool:

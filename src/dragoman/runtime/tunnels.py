@@ -21,12 +21,16 @@ from dragoman.core.waits import ListWaitingCalls, WaitingCalls
 
 KIND = "tunnel"
 TOOLS_MAX = 64
-TOOLS_CHARS_MAX = 256 * 1024
-"""Of all names, descriptions and schemas together."""
+TOOLS_BYTES_MAX = 256 * 1024
+"""Of all of them together, as JSON."""
 SEEN_EVERY_S = 10.0
 """A poll is written down at most this often: clients poll every five seconds."""
 CONNECTED_S = 30.0
 """After the last poll that was written down a tunnel counts as connected for so long."""
+LOOKED_S = 5.0
+"""What other processes wrote is seen after this long at the latest."""
+KNOWN_MAX = 4096
+"""Owners whose tunnels are remembered for that time."""
 
 Waiting = Callable[[Principal, ListWaitingCalls], Awaitable[WaitingCalls]]
 
@@ -44,11 +48,6 @@ class _Known(Struct, frozen=True):
 
     tunnel: _Tunnel | None
     looked_at: float
-
-
-LOOKED_S = 5.0
-"""What other processes wrote is seen after this long at the latest."""
-KNOWN_MAX = 4096
 
 
 class Tunnels:
@@ -80,8 +79,8 @@ class Tunnels:
         if len(operation.tools) > TOOLS_MAX:
             raise BadRequest(f"A tunnel lends at most {TOOLS_MAX} tools; these are {len(operation.tools)}.")
         body = msgspec.json.encode(operation.tools)
-        if len(body) > TOOLS_CHARS_MAX:
-            raise BadRequest(f"The tools of a tunnel take {len(body):,} bytes; at most {TOOLS_CHARS_MAX:,} are kept.")
+        if len(body) > TOOLS_BYTES_MAX:
+            raise BadRequest(f"The tools of a tunnel take {len(body):,} bytes; at most {TOOLS_BYTES_MAX:,} are kept.")
         names = [tool.name for tool in operation.tools]
         if repeated := next((name for name in names if names.count(name) > 1), None):
             raise BadRequest(f"A tunnel cannot lend two tools called {repeated}.")

@@ -69,21 +69,29 @@ def named(patterns: Iterable[str], tools: Sequence[ToolSpec]) -> frozenset[str]:
 def arguments_hash(call: ToolCall) -> str:
     """SHA-256, in hex, over what is asked about: the tool, this very call, and its arguments, however they are spaced
     and ordered."""
+    form, arguments = _canonical(call)
+    asked = f'[{json.dumps(call.name)},{json.dumps(call.id)},"{form}",{arguments}]'
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
+def asked_arguments(call: ToolCall) -> str:
+    """The arguments as the hash sees them: JSON in ASCII, keys sorted, no key twice; of no JSON, the text as a JSON
+    string."""
+    return _canonical(call)[1]
+
+
+def _canonical(call: ToolCall) -> tuple[str, str]:
     try:
-        canonical = _canonical(call, "json", json.loads(call.arguments))
+        return "json", json.dumps(json.loads(call.arguments), sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError):  # the model wrote no JSON: the tool will say so, if it is approved
-        canonical = _canonical(call, "text", call.arguments)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _canonical(call: ToolCall, *arguments: object) -> str:
-    return json.dumps([call.name, call.id, *arguments], sort_keys=True, separators=(",", ":"))
+        return "text", json.dumps(call.arguments)
 
 
 class Approval(Struct):
     """A call that a person is asked about. `decision` is the one that counts; `returned` = the call has its result."""
 
     request: ev.ApprovalRequested
+    asked_at: float = 0.0
     decision: ev.ApprovalDecided | None = None
     decision_seq: int | None = None
     returned: bool = False
@@ -117,7 +125,7 @@ class Waits:
     def add(self, event: Asked, *, at: float, seq: int | None = None) -> None:
         match event:
             case ev.ApprovalRequested(call=call):
-                self.approvals.setdefault(call.id, Approval(event))
+                self.approvals.setdefault(call.id, Approval(event, at))
                 self.pending.add(call.id)
             case ev.ApprovalDecided():
                 self._decided(event, at, seq)

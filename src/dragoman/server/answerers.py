@@ -15,6 +15,7 @@ from dragoman.core.about import AboutServer, ServerAbout
 from dragoman.core.names import ConversationId, Principal
 from dragoman.core.operations import Operation, ReadConversation, StartTurn
 from dragoman.edge.desk import Handler, OpenHandler, Prepare
+from dragoman.edge.watching import Check
 from dragoman.runtime.deciding import Decisions
 from dragoman.runtime.resources import Resources
 from dragoman.runtime.tunnels import Tunnels
@@ -46,16 +47,22 @@ def preparing(resources: Resources, tunnels: Tunnels) -> Prepare:
     return prepare
 
 
+def reading(house: House) -> Check:
+    """Whether a conversation is there for somebody to read. The house must have its conversations."""
+
+    async def check(principal: Principal, conversation: ConversationId) -> None:
+        await house.conversations.read(principal, ReadConversation(conversation, turns=False, private=True))
+
+    return check
+
+
 def handlers(
     house: House, pepper: Pepper, resources: Resources, decisions: Decisions, tunnels: Tunnels
 ) -> Mapping[type[Operation[Any]], Handler]:
     """For principals. The house must have its conversations."""
 
-    async def readable(principal: Principal, conversation: ConversationId) -> None:
-        await house.conversations.read(principal, ReadConversation(conversation, turns=False, private=True))
-
     accounts = ServiceAccounts(house.access, house.records, house.mint, house.authenticator, house.clock)
-    tickets = Tickets(pepper, house.clock, readable)
+    tickets = Tickets(pepper, house.clock, reading(house))
     parts = (accounts, tickets, resources, decisions, tunnels)
     return {operation: handler for part in parts for operation, handler in part.handlers().items()}
 

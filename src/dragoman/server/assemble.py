@@ -28,6 +28,7 @@ from dragoman.edge.limits import networks
 from dragoman.edge.metrics import Metrics
 from dragoman.edge.pages import pages
 from dragoman.edge.readiness import Readiness
+from dragoman.edge.watching import Watch
 from dragoman.models.catalogue import Catalogue
 from dragoman.models.fallback import chained
 from dragoman.models.offline import Offline
@@ -41,12 +42,13 @@ from dragoman.runtime.ports import Model, Store
 from dragoman.runtime.pruning import Pruning
 from dragoman.runtime.recovery import SWEEP_EVERY_S, Recovery
 from dragoman.runtime.runs import Changed, Runs
-from dragoman.server.answerers import handlers, lent_tools, managed_resources, open_handlers, preparing, waits
+from dragoman.server.answerers import handlers, lent_tools, managed_resources, open_handlers, preparing, reading, waits
 from dragoman.server.config import BadConfig, files_folder, store_file, workspace_folder
 from dragoman.server.config_shapes import Config, ConnectionTable, ModelTable, OfflineModel, OpenAIModel, ScriptedModel
 from dragoman.server.conversation_files import ConversationFileWriter
 from dragoman.server.house import NO_PARTS, House, Parts
 from dragoman.server.lifespan import Lifespan, lifespan
+from dragoman.server.tool_patterns import unmatched
 from dragoman.stores.memory import MemoryStore
 from dragoman.stores.sqlite.store import open_store
 from dragoman.tools.connections.connection import Connection
@@ -93,6 +95,7 @@ async def open_house(
         counters = Counters()
         _open_models(house, stack, parts, counters)
         _open_tools(house, stack, parts)
+        house.warnings = unmatched(config.agents, house.tools.specs(("*",)))
         span = await stack.enter_async_context(lifespan())
         _build_runtime(house, span, counters, pepper, writer=writer)
         _build_edge(house, span, counters)
@@ -101,6 +104,7 @@ async def open_house(
         house.take_up = partial(_take_up, house, span, recovery)
         if writer:
             span.spawn(_write_touches(house))
+            span.spawn(house.watch.keep_looking())
             for runs, store in zip(house.runs, (house.store, house.ephemeral), strict=True):
                 attending = Attending(store, runs, house.clock, lease_s=float(config.store.lease_s))
                 span.spawn(attending.keep_attending())
@@ -340,12 +344,14 @@ def _build_edge(house: House, span: Lifespan, counters: Counters) -> None:
     house.gauges["ready"] = ("1 if the last look said that turns can be taken.", lambda: readiness.ready)
     metrics = Metrics(counters, gauges=house.gauges)
     endpoints = OpenEndpoints(door, metrics, readiness)
+    house.watch = Watch(house.authenticator, reading(house))
     house.app = App(
         dialects=house.dialects,
         house=HOUSE,
         open_endpoints={**endpoints.table(), **pages((*house.dialects, HOUSE), version=__version__)},
         desk=house.desk,
         door=door,
+        watch=house.watch,
         limits=limits,
         metrics=metrics,
         clock=house.clock,

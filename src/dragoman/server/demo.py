@@ -23,19 +23,19 @@ from urllib.parse import quote, urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dragoman.core.errors import NotAuthenticated, Unavailable
+from dragoman.core.errors import DragomanError, NotAuthenticated, Unavailable
 from dragoman.dialects import installed
+from dragoman.edge.routes import RouteTable
 from dragoman.server.config_checks import SYSTEMS
 from dragoman.server.config_sources import PREFIX
 from dragoman.server.safe_start import ADMIN_FILE
+from dragoman.server.shortened import ANSWER_CHARS_MAX, Frames, cut
 from dragoman.wire.dialect import Dialect, Example
 
 START_S = 20.0
 """The server gets this long until it accepts."""
 ANSWER_S = 60.0
 STOP_S = 30.0
-ANSWER_CHARS_MAX = 4000
-"""Of an answer that is not streamed, this much is printed."""
 CHUNK_BYTES = 65_536
 LOG_LINES_SHOWN = 20
 
@@ -185,9 +185,13 @@ def show_dialect(dialect: Dialect, url: str, credential: str, out: TextIO) -> li
     authorization = authorization_for(dialect, credential)
     faults: list[str] = []
     kept: dict[str, str] = {}
+    routes = RouteTable((dialect,))
     for each in dialect.examples:
         example = replace(each, path=filled(each.path, kept))
-        out.write(f"\n{example.title}\n{curl_line(example, url, authorization.replace(credential, '$CREDENTIAL'))}\n")
+        line = curl_line(
+            example, url, authorization.replace(credential, "$CREDENTIAL"), streamed=_streams(routes, example)
+        )
+        out.write(f"\n{example.title}\n{line}\n\n")
         out.flush()
         try:
             answer = send(example, url, authorization, out)
@@ -201,6 +205,15 @@ def show_dialect(dialect: Dialect, url: str, credential: str, out: TextIO) -> li
         if fault:
             faults.append(f"{dialect.name}, {example.title}: {fault}")
     return faults
+
+
+def _streams(routes: RouteTable, example: Example) -> bool:
+    """Whether the answer comes in frames, so that a person's curl had better not hold it back."""
+    try:
+        mounted, _ = routes.find(example.method, example.path.partition("?")[0])
+    except DragomanError:
+        return False
+    return mounted.route.stream is not None
 
 
 def filled(path: str, kept: Mapping[str, str]) -> str:
@@ -237,9 +250,9 @@ def authorization_for(dialect: Dialect, credential: str) -> str:
     raise Unavailable(f"The dialect {dialect.name} takes no Authorization header that the demo knows.")
 
 
-def curl_line(example: Example, url: str, authorization: str) -> str:
+def curl_line(example: Example, url: str, authorization: str, *, streamed: bool = False) -> str:
     """What a person would type. The credential stands there as a variable of the shell."""
-    parts = [f"{'curl -N' if example.body is not None else 'curl'} {shlex.quote(url + example.path)}"]
+    parts = [f"{'curl -N' if streamed else 'curl'} {shlex.quote(url + example.path)}"]
     if example.method not in ("GET", "POST") or (example.method == "POST" and example.body is None):
         parts.append(f"-X {example.method}")
     parts.append(f'-H "Authorization: {authorization}"')
@@ -265,19 +278,20 @@ def send(example: Example, url: str, authorization: str, out: TextIO) -> Answer:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         text = ""
         first_s = 0.0
+        frames = Frames(out)
         while chunk := response.read1(CHUNK_BYTES):
             first_s = first_s or monotonic() - began_s
             part = decoder.decode(chunk)
             text += part
             if streamed:
-                out.write(part)
-                out.flush()
+                frames.add(part)
     finally:
         connection.close()
     took_s = monotonic() - began_s
-    if not streamed:
-        cut = "" if len(text) <= ANSWER_CHARS_MAX else f"… ({len(text)} characters)"
-        out.write(f"{text[:ANSWER_CHARS_MAX]}{cut}\n")
+    if streamed:
+        frames.end()
+    else:
+        out.write(f"{cut(text, chars_max=ANSWER_CHARS_MAX)}\n")
     return Answer(response.status, text, first_s, took_s)
 
 
@@ -297,7 +311,7 @@ def closing_words(dialects: Sequence[Dialect], url: str, credential_file: Path, 
         "",
         f"Try next, with CREDENTIAL=$(cat {shlex.quote(str(credential_file))}):",
         f'  dragoman ask "Search the workspace for TODO" --url {url} --credential "$CREDENTIAL"',
-        f"  curl {url}/docs",
+        f"  {url}/docs in a browser",
         f"  curl {url}/metrics",
         f'  curl {url}/api/status -H "Authorization: Bearer $CREDENTIAL"',
     ]

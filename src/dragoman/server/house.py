@@ -13,6 +13,7 @@ from dragoman.core.records import Records
 from dragoman.edge.asgi import App
 from dragoman.edge.desk import Desk
 from dragoman.edge.metrics import Gauge
+from dragoman.edge.watching import Watch
 from dragoman.models.catalogue import Catalogue
 from dragoman.runtime.conversations import Conversations
 from dragoman.runtime.ports import Model, Store, Tools
@@ -57,10 +58,13 @@ class House:
         self.conversations: Conversations
         self.desk: Desk
         self.app: App
+        self.watch: Watch
         self.announce: Callable[[str], None] = lambda url: None
         """Tells other processes on this store where we are to be reached."""
         self.take_up: Callable[[], Awaitable[None]]
         """Drives on the runs that a dead process left behind, and from then on those that are found undriven."""
         self.project = ProjectId(config.defaults.project)
         self.recovered = 0
+        self.warnings: tuple[str, ...] = ()
+        """What in the configuration is allowed and most likely a slip."""
         self.gauges: dict[str, Gauge] = {"live_runs": ("Runs being driven now.", lambda: self.desk.live_runs)}

@@ -238,6 +238,7 @@ def _greet(house: House, made: Path | None) -> None:
         )
     if made is not None:
         lines.append(f"! no credential yet: listening on loopback only; a first admin credential is in {made}")
+    lines.extend(f"! {warning}" for warning in house.warnings)
     if house.recovered:
         lines.append(f"! {house.recovered} unfinished runs taken up again")
     sys.stderr.write("\n".join(lines) + "\n")

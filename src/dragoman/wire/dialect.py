@@ -12,7 +12,7 @@ route of its own with one of these ways.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -81,7 +81,7 @@ class Encoder(Protocol):
         ...
 
     def silence(self) -> bytes:
-        """What keeps the connection alive when nothing happens."""
+        """What keeps the connection alive when nothing happens. It is said, sooner or later, before all that follows."""
         ...
 
     @property
@@ -98,12 +98,23 @@ class Streamed(Struct, frozen=True):
     headers: Headers = ()
 
 
+class Parameter(Struct, frozen=True):
+    """A field of the query string, or a header, that a route reads: for documents."""
+
+    name: str
+    summary: str
+    shape: Any = str
+    """A type whose JSON schema is that of the value."""
+    where: Literal["query", "header"] = "query"
+    required: bool = False
+
+
 class Route(Struct, Generic[R], frozen=True):
     """One row of a dialect's API. Exactly one of the four ways to answer is set, or `forks`.
 
     `path` has `{name}` for a segment and `{name:path}` for the rest. `scopes` are what the credential must allow, all
     of them; `open` routes ask for no credential, and their operation is one of those that the desk answers for anybody.
-    `counted` = the request counts against the limits per minute.
+    `counted` = the request counts against the limits per minute; else against ten times as much, kept apart.
     """
 
     method: str
@@ -125,10 +136,16 @@ class Route(Struct, Generic[R], frozen=True):
     choose: Callable[[Request], str] | None = None
     """Which branch a request means. Raises errors of the tree."""
     summary: str = ""
-    takes: type | None = None
-    """The body's struct, for documents; decoding is `decode`'s business."""
-    gives: type | None = None
-    """The answer's struct."""
+    takes: Any = None
+    """The body's type, for documents, as is all that follows; decoding is `decode`'s business."""
+    gives: Any = None
+    """The answer's type."""
+    gives_media_type: str = "application/json"
+    status: int = 200
+    """Of an answer that is no refusal; of a route that always refuses, that of its refusal."""
+    refusal: type | None = None
+    """The struct of refusals of its own, besides the dialect's."""
+    asks: tuple[Parameter, ...] = ()
 
     def __repr__(self) -> str:
         return f"<{self.method} {self.path}>"
@@ -185,6 +202,8 @@ class Dialect(Struct, frozen=True):
     fail: Callable[[DragomanError, Request | None], Reply]
     examples: tuple[Example, ...] = ()
     files: ConversationFiles | None = None
+    refusal: type | None = None
+    """The struct of the replies that `fail` makes, for documents."""
     cors: tuple[str, ...] = ()
     """Origins whose pages may call this API from a browser, besides those that `[server] cors_origins` names; "*" =
     every page."""

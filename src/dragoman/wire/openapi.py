@@ -1,19 +1,22 @@
 """Route table + structs -> an OpenAPI 3.1 document for one dialect. What the table does not say is not made up."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from dragoman.wire.dialect import Dialect, Route
+from dragoman.wire.dialect import Dialect, Parameter, Route
 
 _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
 Document = dict[str, Any]
 """JSON of an OpenAPI document, or of a part of one."""
 
-_Schemas = dict[type, Document]
+_Schemas = dict[Any, Document]
+
+SERVERS: list[Document] = [{"url": ".."}]
+"""Relative to the document's own place, `/openapi/NAME.json`: it also holds below a base path, and behind a proxy."""
 
 _KEY: Document = {
     "name": "Idempotency-Key",
@@ -26,11 +29,13 @@ _KEY: Document = {
 
 def openapi(dialect: Dialect, *, version: str) -> Document:
     """The document. Struct types named by routes become component schemas; an operation's id is its method and path."""
-    schemas, components = _schemas(branch for route in dialect.routes for branch in (route, *route.forks.values()))
+    schemas, components = _schemas(dialect)
     paths: dict[str, dict[str, Any]] = {}
     for route in dialect.routes:
         path = _PARAMETER.sub(r"{\1}", route.path)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas)
+        operation = _operation(route, schemas)
+        operation["responses"] |= {"default": _refusal(dialect, route, schemas)}
+        paths.setdefault(path, {})[route.method.lower()] = operation
     tickets = {
         route.ticket: {"type": "apiKey", "in": "query", "name": route.ticket}
         for route in dialect.routes
@@ -39,6 +44,7 @@ def openapi(dialect: Dialect, *, version: str) -> Document:
     return {
         "openapi": "3.1.0",
         "info": {"title": dialect.title, "version": version},
+        "servers": SERVERS,
         "paths": paths,
         "components": {
             "schemas": components,
@@ -47,15 +53,18 @@ def openapi(dialect: Dialect, *, version: str) -> Document:
     }
 
 
-def _schemas(routes: Iterable[Route[Any]]) -> tuple[_Schemas, Document]:
+def _schemas(dialect: Dialect) -> tuple[_Schemas, Document]:
     """The schema of each type that routes name, most of them a reference, and the components they refer to.
 
     All are asked for at once: only so do two types of one name get two components.
     """
-    named = (each for route in routes for each in (route.takes, route.gives) if each is not None)
-    types = list(dict.fromkeys(named))
-    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return dict(zip(types, schemas, strict=True)), components
+    types: list[Any] = [dialect.refusal]
+    for route in dialect.routes:
+        for branch in (route, *route.forks.values()):
+            types += [branch.takes, branch.gives, branch.refusal, *(asked.shape for asked in branch.asks)]
+    different = [each for each in dict.fromkeys(types) if each is not None]
+    schemas, components = msgspec.json.schema_components(different, ref_template="#/components/schemas/{name}")
+    return dict(zip(different, schemas, strict=True)), components
 
 
 def _operation(route: Route[Any], schemas: _Schemas) -> Document:
@@ -63,7 +72,7 @@ def _operation(route: Route[Any], schemas: _Schemas) -> Document:
     operation: Document = {
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
         "summary": route.summary,
-        "responses": _responses(branches, schemas),
+        "responses": _responses(route, branches, schemas),
     }
     if route.forks:
         operation["description"] = "\n".join(_of_branch(name, branch) for name, branch in route.forks.items())
@@ -71,6 +80,7 @@ def _operation(route: Route[Any], schemas: _Schemas) -> Document:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _PARAMETER.findall(route.path)
     ]
+    parameters += [_parameter(asked, schemas) for asked in route.asks]
     if any(map(_begins_a_turn, branches)):
         parameters.append(_KEY)
     if parameters:
@@ -114,18 +124,33 @@ def _begins_a_turn(route: Route[Any]) -> bool:
     return route.method == "POST" and route.answer is None
 
 
-def _responses(branches: Iterable[Route[Any]], schemas: _Schemas) -> Document:
-    streams = [branch.stream.media_type.partition(";")[0] for branch in branches if branch.stream is not None]
-    whole = [branch for branch in branches if branch.stream is None]
-    responses: Document = {}
-    if streams:
-        responses["200"] = {
-            "description": "Frames, as they come",
-            "content": {media_type: {} for media_type in streams},
-        }
-    if whole:
-        schema = _either(schemas[branch.gives] for branch in whole if branch.gives is not None)
-        content: Document = {"schema": schema} if schema else {}
-        # Which of 200, 201 and 202 it is stands in code: the table does not say.
-        responses["2XX"] = {"description": "The answer", "content": {"application/json": content}}
-    return responses | {"default": {"description": "An error, in this API's own shape"}}
+def _refusal(dialect: Dialect, route: Route[Any], schemas: _Schemas) -> Document:
+    schema = _either(schemas[each] for each in (dialect.refusal, route.refusal) if each is not None)
+    content: Document = {"application/json": {"schema": schema}} if schema else {}
+    if route.gives_media_type != "application/json":  # a page says on the page what is wrong
+        content[route.gives_media_type] = {}
+    return {"description": "An error, in this API's own shape"} | ({"content": content} if content else {})
+
+
+def _parameter(asked: Parameter, schemas: _Schemas) -> Document:
+    return {
+        "name": asked.name,
+        "in": asked.where,
+        "required": asked.required,
+        "description": asked.summary,
+        "schema": schemas[asked.shape],
+    }
+
+
+def _responses(route: Route[Any], branches: Sequence[Route[Any]], schemas: _Schemas) -> Document:
+    """By status. A fork's own `gives` is what any of its branches may answer besides."""
+    responses: dict[str, Document] = {}
+    for branch in branches:
+        content = responses.setdefault(str(branch.status), {"description": "The answer", "content": {}})["content"]
+        if branch.stream is not None:
+            content[branch.stream.media_type.partition(";")[0]] = {}
+            continue
+        given = [each.gives for each in (route, *branches) if each.gives is not None and each.status == branch.status]
+        schema = _either(schemas[each] for each in given)
+        content[branch.gives_media_type] = {"schema": schema} if schema else {}
+    return responses

@@ -93,7 +93,7 @@ def test_a_message_of_the_command_line_begins_a_turn() -> None:
     turn = message(request(asked(f"How many?\n{TIME}"), agent="grafana_assistant_cli", x_app_source="cli"))
     assert turn.messages[0].text == "How many?"
     assert turn.messages[0].full_text == f"How many?\n{TIME}"
-    assert turn.conversation == "01234567-89ab-cdef-0123-456789abcdef"
+    assert turn.conversation == "01234567-89ab-4def-8123-456789abcdef"
     assert (turn.agent, turn.agent_or_default) == ("grafana_assistant_cli", True)
     assert (turn.origin, turn.title, turn.message_id) == ("cli", "How many?", "m-1")
     assert turn.private and turn.managed and turn.deltas and not turn.must_exist
@@ -122,7 +122,7 @@ def test_who_waits_for_the_whole_answer_needs_no_deltas() -> None:
         ({"message": {"contextId": "c-1"}}, "c-1"),
         ({"contextId": "c-1", "message": {"contextId": "c-1"}}, "c-1"),
         ({"contextId": "", "message": {"contextId": "c-1"}}, "c-1"),
-        ({"contextId": None}, "01234567-89ab-cdef-0123-456789abcdef"),
+        ({"contextId": None}, "01234567-89ab-4def-8123-456789abcdef"),
         ({"contextId": "é/ ü" * 32}, "é/ ü" * 32),
     ],
 )
@@ -219,7 +219,7 @@ def test_tasks_are_runs() -> None:
         ("SendMessage", -32601, "There is no method 'SendMessage'; there are message/stream,"),
         ("x" * 500, -32601, "There is no method 'xxx"),
         ("agent/getAuthenticatedExtendedCard", -32007, "This agent has one card"),
-        ("tasks/pushNotificationConfig/set", -32003, "This agent does not push"),
+        ("tasks/pushNotificationConfig/set", -32003, "Push notifications are not supported"),
     ],
 )
 def test_a_method_that_is_not_there_is_told_in_json(method: str, code: int, sentence: str) -> None:
@@ -270,7 +270,7 @@ PART = "params.message.parts[0] must be "
         (
             asked(configuration={"pushNotificationConfig": {"url": "x"}}),
             -32003,
-            "This agent does not push; read along with message/stream.",
+            "Push notifications are not supported by this agent; read along with message/stream.",
         ),
         (call("tasks/resubscribe", {"id": ""}), -32001, "There is no task with this id."),
         (call("tasks/resubscribe", {"id": 1}), -32602, "Expected str, got int - at params.id."),

@@ -1,5 +1,8 @@
 """What frames are made of."""
 
+import json
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -46,6 +49,39 @@ def test_long_arguments_are_shown_by_their_beginning() -> None:
     assert inputs_of(ToolCall(CallId("c"), "look", '{"a":"\ud800"}')) == '{"a":"\ud800"}'
 
 
+def asked_about(arguments: str) -> Any:
+    call = ToolCall(CallId("c"), "run", arguments)
+    return make.approval(STARTED, ev.ApprovalRequested(call, "hash", 130.0), at=10.0).data
+
+
+HIDING = ["\x1b[2K", "\r", "\x00", "\x9b", "\u202e", "\u2066", "\u200b", "\u2028", "\ufeff", "\U000e0041"]
+
+
+@pytest.mark.parametrize("char", HIDING)
+def test_who_decides_sees_what_would_hide_something(char: str) -> None:
+    asked = asked_about(json.dumps({"cmd": f"ls {char}; rm -r /", f"k{char}": [{"x": char}]}))
+    shown = asked.description + json.dumps(asked.tool_input, ensure_ascii=False)
+    assert char not in shown
+    assert asked.tool_input["cmd"] == f"ls {json.dumps(char)[1:-1]}; rm -r /".replace("\\r", "\\u000d")
+    assert "rm -r /" in asked.description
+
+
+def test_what_is_only_written_elsewhere_is_read_as_it_is() -> None:
+    asked = asked_about('{"text": "größer\\n\\t漢 🦉"}')
+    assert asked.tool_input == {"text": "größer\n\t漢 🦉"}
+    assert asked.description.startswith('it would run with {"text":"größer\\n\\t漢 🦉"}; decide within 120 s')
+
+
+def test_who_decides_is_told_what_counts_and_how_much_is_not_shown() -> None:
+    assert 'with {"cmd":"rm"};' in asked_about('{"cmd":"ls",\n"cmd":"rm"}').description
+    long = asked_about(json.dumps({"a": "x" * 1_200, "z": "rm -r /"})).description
+    assert "… (and 222 more characters, which are not shown)" in long
+    assert "with {};" in asked_about("").description
+    assert "with no\\u001bjson;" in asked_about("no\x1bjson").description
+    deep = '{"a":' + "[" * 900 + "]" * 900 + "}"
+    assert asked_about(deep).tool_input
+
+
 def test_a_request_that_is_late_leaves_no_time() -> None:
     asked = ev.ClientToolRequested(ToolCall(CallId("c"), "look", "no json"), 10.0, "client")
     told = make.remote_request(STARTED, asked, at=11.0).data
@@ -64,8 +100,3 @@ def test_a_request_that_is_late_leaves_no_time() -> None:
 )
 def test_every_end_has_a_state_and_a_bad_one_its_words(end: ev.RunEnd, state: str, text: str) -> None:
     assert (make.state_of(end), make.end_text(end)) == (state, text)
-
-
-def test_times_are_utc_with_milliseconds() -> None:
-    assert make.rfc3339(1_700_000_000.0) == "2023-11-14T22:13:20.000Z"
-    assert make.rfc3339(1_700_000_000.1239) == "2023-11-14T22:13:20.123Z"

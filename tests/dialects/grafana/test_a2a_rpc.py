@@ -64,12 +64,6 @@ def test_a_streams_refusal_is_its_one_frame(method: str, framed: bool) -> None:
         ({}, -32600),
         ({"jsonrpc": "1.0", "method": "message/stream"}, -32600),
         ({"jsonrpc": 2.0, "method": "message/stream"}, -32600),
-        ({"jsonrpc": "2.0"}, -32600),
-        ({"jsonrpc": "2.0", "method": 1}, -32600),
-        ({"jsonrpc": "2.0", "method": "message/stream", "id": []}, -32600),
-        ({"jsonrpc": "2.0", "method": "message/stream", "id": True}, -32600),
-        ({"jsonrpc": "2.0", "method": "message/stream", "id": 1.5}, -32600),
-        ({"jsonrpc": "2.0", "method": "message/stream", "id": "x" * 257}, -32600),
     ],
 )
 def test_what_is_no_json_rpc_is_a_bad_request(body: Any, code: int) -> None:
@@ -87,6 +81,50 @@ def test_what_is_no_json_rpc_is_a_bad_request(body: Any, code: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("envelope", "echoed"),
+    [
+        ({}, ()),
+        ({"id": "q"}, ("q",)),
+        ({"id": 7, "method": 1}, (7,)),
+        ({"id": "q", "method": ""}, ("q",)),
+        ({"id": [], "method": "x"}, (None,)),
+        ({"id": True, "method": "x"}, (None,)),
+        ({"id": 1.5, "method": "x"}, (None,)),
+        ({"id": "x" * 257, "method": "x"}, (None,)),
+        ({"id": 2**53 + 1, "method": "x"}, (None,)),
+    ],
+    ids=str,
+)
+def test_what_says_it_is_json_rpc_is_answered_in_it(envelope: dict[str, Any], echoed: tuple[Any, ...]) -> None:
+    given = request({"jsonrpc": "2.0", **envelope})
+    with pytest.raises(RpcFault) as caught:
+        call_of(given)
+    reply = fail(caught.value, given)
+    assert reply is not None and (reply.status, reply.media_type) == (200, "application/json")
+    said = json.loads(reply.body)
+    assert said.pop("error")["code"] == -32600
+    assert said == {"jsonrpc": "2.0"} | ({"id": echoed[0]} if echoed else {})
+
+
+def test_a_stream_s_caller_reads_frames_whatever_is_wrong_with_its_id() -> None:
+    given = request({"jsonrpc": "2.0", "method": "message/stream", "id": []})
+    with pytest.raises(RpcFault) as caught:
+        call_of(given)
+    reply = fail(caught.value, given)
+    assert reply is not None and frames(reply.body)[0].value["id"] is None
+
+
+def test_a_message_id_that_came_with_another_message_is_wrong_with_the_call_and_a_key_with_the_request() -> None:
+    given = request(call("message/send", {}))
+    reply = fail(errors.KeyReused("The key is used."), given)
+    assert reply is not None and reply.status == 200
+    said = json.loads(reply.body)["error"]
+    assert said["code"] == -32602 and said["message"].startswith("params.message.messageId came with another message")
+    keyed = msgspec.structs.replace(given, headers={"idempotency-key": "k"})
+    assert fail(errors.KeyReused("The key is used."), keyed) is None
+
+
+@pytest.mark.parametrize(
     ("error", "code"),
     [
         (NotFound("There is no task with this id.", what="run"), -32001),
@@ -100,7 +138,6 @@ def test_what_is_no_json_rpc_is_a_bad_request(body: Any, code: int) -> None:
         (errors.NotAllowed("Not yours."), None),
         (errors.LimitReached("Wait.", limit="per_ip_rpm"), None),
         (errors.Conflict("Not now."), None),
-        (errors.KeyReused("Another one."), None),
         (errors.Unavailable("Later."), None),
         (errors.BackendFailed("It failed."), None),
         (DragomanError("It broke."), None),

@@ -15,7 +15,6 @@ from dragoman.dialects.grafana.messages import (
     contents,
     reply_message,
     result_content,
-    rfc3339,
     tool_input,
     turn_messages,
 )
@@ -61,17 +60,15 @@ def test_a_result_without_a_reply_before_it_is_left_out() -> None:
     [
         ('{"a": [1, {"b": null}]}', {"a": [1, {"b": None}]}),
         ("", {}),
+        (" ", {}),
+        ('{"a": "\ud800"}', {"arguments": '{"a": "\ud800"}'}),
         ("no json", {"arguments": "no json"}),
         ("[1]", {"arguments": "[1]"}),
         ('{"a":', {"arguments": '{"a":'}),
         ("[" * 3000, {"arguments": "[" * 3000}),
         ('{"a": 1e999}', {"arguments": '{"a": 1e999}'}),
     ],
-    ids=["object", "empty", "text", "array", "half", "deep", "too large"],
+    ids=["object", "empty", "blank", "surrogate", "text", "array", "half", "deep", "too large"],
 )
 def test_arguments_are_an_object_or_shown_as_the_text_they_are(arguments: str, shown: dict[str, Any]) -> None:
     assert tool_input(arguments) == shown
-
-
-def test_times_are_in_utc_to_the_millisecond() -> None:
-    assert rfc3339(AT + 0.1239) == "2023-11-14T22:13:20.123Z"

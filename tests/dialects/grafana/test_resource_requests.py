@@ -135,7 +135,7 @@ def test_a_skill_is_the_projects_unless_it_says_otherwise() -> None:
         "n",
         "b",
         known=False,
-        context_items='[{"node":{"id":"ü"}}]',
+        context_items='[{"node": {"id": "\\u00fc"}}]',  # as it was written
         allowed_tools=(res.AllowedTool("i", "t"),),
     )
     assert requests.create_skill(request(whole)) == res.CreateResource(skill, False)
@@ -188,7 +188,7 @@ def test_a_quickstart_is_added_and_changed() -> None:
         res.Quickstart, "id1", res.QuickstartChange("p", "t", False, "[1]"), True, None
     )
     assert requests.change_quickstart(request({"title": None, "contextItems": []})).change == res.QuickstartChange(
-        title="", context_items=""
+        title="", context_items="[]"
     )
 
 

@@ -50,6 +50,11 @@ class Caller:
         assert told["status"] == "success"
         return told["data"]
 
+    async def raw(self, method: str, path: str, body: str = "", *, status: int = 200) -> str:
+        answer = await self._client.request(method, f"{BASE}{path}", body=body.encode())
+        assert answer.status == status, answer.body
+        return answer.body.decode()
+
 
 class Scene:
     def __init__(self, house: House) -> None:
@@ -215,6 +220,40 @@ async def test_the_value_of_a_header_is_nowhere_to_be_seen(scene: Scene) -> None
     kept = await scene.house.records.page(ADMIN.project, "integration", limit=0, offset=0)
     assert "s3cret" not in kept.items[0].body
     assert '"value":"s1.' in kept.items[0].body
+
+
+async def test_a_header_that_comes_without_a_value_keeps_the_one_it_has(scene: Scene) -> None:
+    """gcx sends every header's name with each change, and a value only with those that change."""
+    body = {"name": "n", "type": "mcp", "scope": "user", "configuration": {"url": "https://x"}, "enabled": True}
+    headers = [{"name": "Authorization", "value": "Bearer s3cret"}, {"name": "X-Team", "value": "ops"}]
+    made = await scene.ann.call("POST", "/integrations", {**body, "custom_headers": headers}, status=201)
+    one = f"/integrations/{made['id']}"
+    before = (await scene.house.records.page(ADMIN.project, "integration", limit=0, offset=0)).items[0].body
+    named = [{"name": "Authorization"}, {"name": "X-Team", "value": ""}]
+    await scene.ann.call("PUT", one, {**body, "custom_headers": named})
+    after = (await scene.house.records.page(ADMIN.project, "integration", limit=0, offset=0)).items[0].body
+    assert json.loads(after)["headers"] == json.loads(before)["headers"]
+    fewer = await scene.ann.call("PUT", one, {"custom_headers": named[:1]})
+    assert [header["name"] for header in fewer["custom_headers"]] == ["Authorization"]
+    new = [{"name": "X-New"}]
+    assert "X-New has no value" in await scene.ann.call("PUT", one, {"custom_headers": new}, status=400)
+    assert "X-New has no value" in await scene.ann.call(
+        "POST", "/integrations", {**body, "customHeaders": [{"key": "X-New"}]}, status=400
+    )
+
+
+@pytest.mark.parametrize("plural", ["skills", "quickstarts"])
+async def test_context_items_come_back_letter_by_letter(scene: Scene, plural: str) -> None:
+    """Terraform compares texts: one that is written in another way, though it means the same, is an error to it."""
+    items = '[{"node":{"name":"a \\u003c b","id":"1","n":1.0,"e":1e3,"data":{"type":"t","data":{}}}}]'
+    body = {"name": "n", "body": "b", "prompt": "p", "scope": "user"}
+    sent = f'{json.dumps(body)[:-1]},"contextItems":{items}}}'
+    made = await scene.ann.raw("POST", f"/{plural}", sent, status=201)
+    one = f"/{plural}/{json.loads(made)['data']['id']}"
+    for told in (made, await scene.ann.raw("PUT", one, sent), await scene.ann.raw("GET", one)):
+        assert f'"contextItems":{items}' in told
+    emptied = await scene.ann.call("PUT", one, {"contextItems": None})
+    assert "contextItems" not in emptied
 
 
 async def test_a_server_is_not_checked_and_nobody_says_it_was(scene: Scene) -> None:

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from dragoman.core.agents import Repeat
-from dragoman.core.errors import BadRequest, NotFound
+from dragoman.core.errors import BadRequest, Expired, NotFound
 from dragoman.core.messages import ToolCall
 from dragoman.core.names import CallId, ConversationId, RunId
 from dragoman.core.tunnel import TOOLSET, PollTunnel, ToolsLent, TunnelWork
 from dragoman.core.waits import AnswerClientTool, ClaimClientTool, Settled, WaitingCall
-from dragoman.dialects.grafana import tunnel
+from dragoman.dialects.grafana import DIALECT, tunnel
 from dragoman.dialects.grafana.ids import request_id
 from dragoman.wire.dialect import Request, Route
 
@@ -87,6 +87,10 @@ def test_the_tools_of_a_machine_are_client_tools_that_a_run_waits_for() -> None:
         ({"tools": [{"description": "nameless"}]}, "tools.0"),
         ({"tools": [{"name": "grep"}]}, "joined by an underscore"),
         ({"tools": [{"name": "_grep"}]}, "joined by an underscore"),
+        ({"tools": [{"name": "filesystem_read file"}]}, "letters, digits"),
+        ({"tools": [{"name": "filesystem_\0"}]}, "letters, digits"),
+        ({"tools": [{"name": "filesystem_" + "x" * 54}]}, "1 to 64 letters"),
+        ({"tools": [{"name": "filesystem_find", "inputSchema": {"type": "array"}}]}, "of type object"),
     ],
 )
 def test_tools_that_cannot_be_used_are_refused(body: Any, said_of_it: str) -> None:
@@ -111,6 +115,21 @@ def test_a_claim_is_made_under_a_name_of_its_own() -> None:
 def test_a_result_goes_to_the_run_as_text(body: Any, content: str, is_error: bool) -> None:
     assert tunnel.result(request(body)) == AnswerClientTool(RUN, CALL, content, is_error, private=True)
     assert answered(ROUTES["result"], Settled(RUN, ConversationId("c"))) == {"accepted": True}
+
+
+def test_a_schema_without_a_type_is_one_of_an_object() -> None:
+    """Models' servers refuse a whole question for a tool whose parameters are no object."""
+    lent = tunnel.lend(request({"tools": [{"name": "a_" + "b" * 62, "inputSchema": {"properties": {}}}]}))
+    assert lent.tools[0].parameters == {"type": "object", "properties": {}}
+
+
+def test_what_has_expired_is_not_found_to_the_client() -> None:
+    """It knows 404 for a request that is gone, and no 410."""
+    reply = DIALECT.fail(Expired("The time for this call is over."), request())
+    assert reply.status == 404
+    assert msgspec.json.decode(reply.body)["message"] == "The time for this call is over."
+    other = Request("POST", "/b/a2a/approval/x", {"approvalId": "x"}, {}, {}, b"", "id", "n" * 32, 0.0)
+    assert DIALECT.fail(Expired("Too late."), other).status == 410
 
 
 def test_a_result_has_a_bound_and_an_unknown_request_is_not_found() -> None:

@@ -17,6 +17,7 @@ from dragoman.dialects.grafana import (
     encode,
     errors,
     login,
+    parameters,
     resources,
     service_accounts,
     shapes,
@@ -24,7 +25,7 @@ from dragoman.dialects.grafana import (
 )
 from dragoman.dialects.grafana.events import ChatStream
 from dragoman.dialects.grafana.shapes import Success
-from dragoman.wire.dialect import Dialect, Example, Reply, Request, Route, Streamed
+from dragoman.wire.dialect import Dialect, Example, Parameter, Reply, Request, Route, Streamed
 
 PLUGIN = "/api/plugins/grafana-assistant-app/resources/api"
 DIRECT = "/api/cli/v1"
@@ -36,7 +37,7 @@ EVENTS_BASES = (f"{PLUGIN}/events", f"{PROXY}{PLUGIN}/events")
 _SCOPES = (Scope.PLUGINS_APP_ACCESS, Scope.GRAFANA_CHATS_ACCESS)
 _CHAT = Success[shapes.Chat]
 _UI = Success[shapes.UiMessages]
-_LIST = "Your chats, those that changed last first: source, limit, offset, includeArchived, archivedOnly"
+_LIST = "Your chats, those that changed last first"
 _PARTS = "Every message of a chat, in the parts of newer clients"
 _TICKET = "A ticket for this chat's event stream, for browsers' EventSource (Dragoman's own)"
 
@@ -44,6 +45,7 @@ _TICKET = "A ticket for this chat's event stream, for browsers' EventSource (Dra
 def _chat_routes(base: str) -> tuple[Route[Any], ...]:
     chats, shared = f"{base}/chats", f"{base}/shared/{{chatId}}"
     chat = f"{chats}/{{chatId}}"
+    thread = parameters.THREAD
     change = "Rename a chat, share it with the whole project, or archive it (Dragoman's own)"
     return (
         Route(
@@ -53,10 +55,10 @@ def _chat_routes(base: str) -> tuple[Route[Any], ...]:
             accept=encode.chat_started,
             scopes=_SCOPES,
             summary="Start a chat, or continue the one named by chatId; the answer is written in the background",
-            takes=shapes.StartChat,
+            takes=parameters.needing(shapes.StartChat, "prompt"),
             gives=Success[shapes.ChatStarted],
         ),
-        _row("GET", chats, decode.list_chats, encode.chats, Success[shapes.Chats], _LIST),
+        _row("GET", chats, decode.list_chats, encode.chats, Success[shapes.Chats], _LIST, asks=parameters.CHATS),
         _row("GET", chat, decode.read_chat, encode.chat, _CHAT, "A chat with its messages"),
         _row("PATCH", chat, decode.change_chat, encode.chat_changed, _CHAT, change, takes=shapes.ChangeChat),
         _row("PUT", chat, decode.change_chat, encode.chat_changed, _CHAT, change, takes=shapes.ChangeChat),
@@ -76,11 +78,19 @@ def _chat_routes(base: str) -> tuple[Route[Any], ...]:
             Success[shapes.ChatMessages],
             "Every message of a chat",
         ),
-        _row("GET", f"{chat}/ui-messages", decode.read_ui_messages, encode.ui_messages, _UI, _PARTS),
+        _row("GET", f"{chat}/ui-messages", decode.read_ui_messages, encode.ui_messages, _UI, _PARTS, asks=thread),
         _row("POST", f"{chat}/stream-ticket", decode.issue_ticket, encode.ticket, Success[shapes.Ticket], _TICKET),
         _events_route(f"{chat}/stream"),
         _row("GET", shared, decode.read_shared, encode.chat, _CHAT, "A chat that somebody shared"),
-        _row("GET", f"{shared}/ui-messages", decode.read_shared_ui_messages, encode.ui_messages, _UI, _PARTS),
+        _row(
+            "GET",
+            f"{shared}/ui-messages",
+            decode.read_shared_ui_messages,
+            encode.ui_messages,
+            _UI,
+            _PARTS,
+            asks=thread,
+        ),
     )
 
 
@@ -93,8 +103,11 @@ def _row(
     summary: str,
     *,
     takes: type | None = None,
+    asks: tuple[Parameter, ...] = (),
 ) -> Route[Any]:
-    return Route(method, path, decode, answer=answer, scopes=_SCOPES, summary=summary, takes=takes, gives=gives)
+    return Route(
+        method, path, decode, answer=answer, scopes=_SCOPES, summary=summary, takes=takes, gives=gives, asks=asks
+    )
 
 
 def _events_route(path: str) -> Route[Any]:
@@ -107,6 +120,7 @@ def _events_route(path: str) -> Route[Any]:
         ticket="ticket",
         ticket_for="chatId",
         summary="A chat's events as they come, from behind Last-Event-ID or ?lastEventId=",
+        asks=parameters.EVENTS,
     )
 
 
@@ -123,7 +137,7 @@ def _routes() -> tuple[Route[Any], ...]:
 
 def _fail(error: DragomanError, request: Request | None) -> Reply:
     """JSON-RPC's own errors where it is spoken, else this wire's; a page for people on the pages of a login."""
-    spoken = a2a.fail(error, request) if request is not None else None
+    spoken = None if request is None else a2a.fail(error, request) or tunnel.fail(error, request)
     return spoken or login.as_page(errors.fail(error, request), error, request)
 
 
@@ -162,5 +176,6 @@ DIALECT = Dialect(
     routes=_routes(),
     credential=decode.credential,
     fail=_fail,
+    refusal=shapes.ErrorBody,
     examples=_EXAMPLES,
 )

@@ -2,6 +2,7 @@
 approvals and to calls of the client's own tools on two more."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,12 +10,12 @@ import msgspec
 from dragoman.core.agents import ToolSpec
 from dragoman.core.errors import BadRequest, DragomanError, NotFound
 from dragoman.core.names import CONVERSATION_ID_CHARS_MAX, ConversationId, RunId, Scope
-from dragoman.core.operations import CancelRun, FollowRun, ReadRun, StartTurn
+from dragoman.core.operations import CancelRun, FollowRun, Operation, ReadRun, StartTurn
 from dragoman.core.waits import AnswerClientTool, DecideApproval, Settled
 from dragoman.dialects.grafana import a2a_rpc as rpc
 from dragoman.dialects.grafana import a2a_shapes as shapes
 from dragoman.dialects.grafana import a2a_tasks as tasks
-from dragoman.dialects.grafana import ids
+from dragoman.dialects.grafana import ids, parameters
 from dragoman.dialects.grafana.a2a_frames import Encoder, cursor_of, extensions_of
 from dragoman.dialects.grafana.a2a_rpc import RpcFault, call_of, params_of
 from dragoman.dialects.grafana.a2a_shapes import REMOTE_TOOLS, ClientTool, Message, SendParams, TaskParams
@@ -43,10 +44,10 @@ HELD_S = 120.0
 RESULT_BYTES_MAX = 1024 * 1024
 RESULT_VALUES_MAX = 200_000
 
+NO_PUSH = "Push notifications are not supported by this agent; read along with message/stream."
 NO_WAIT = "message/send, not waited for"
 """Name of a branch beside those named by methods."""
 
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NOT_ORIGIN = re.compile(r"[^a-z0-9_-]+")
 _PUSH = re.compile(r"tasks/pushNotificationConfig/\w+")
 
@@ -63,7 +64,9 @@ def routes(base: str) -> tuple[Route[Any], ...]:
             choose=choose,
             scopes=SCOPES,
             summary="Talk to an agent over A2A (JSON-RPC)",
-            takes=SendParams,
+            gives=shapes.RpcFailure,
+            refusal=shapes.RpcFailure,
+            asks=parameters.A2A,
         ),
         Route(
             "POST",
@@ -89,14 +92,23 @@ def routes(base: str) -> tuple[Route[Any], ...]:
 
 
 def _branches(path: str) -> dict[str, Route[Any]]:
+    """By method, and one more."""
     streamed = Streamed(Encoder, headers=(("x-accel-buffering", "no"),))
+
+    def said(summary: str, **way: Any) -> Route[Any]:
+        return Route("POST", path, message, summary=summary, takes=shapes.SendCall, **way)
+
+    def of_task(summary: str, decode: Callable[[Request], Operation[Any]], **way: Any) -> Route[Any]:
+        return Route("POST", path, decode, summary=summary, takes=shapes.TaskCall, **way)
+
+    answered = shapes.RpcAnswer
     return {
-        "message/stream": Route("POST", path, message, stream=streamed, summary="Say something, and read along"),
-        "message/send": Route("POST", path, message, collect=tasks.done, summary="Say something, and wait"),
-        NO_WAIT: Route("POST", path, message, accept=tasks.begun, summary="Say something, and ask later"),
-        "tasks/get": Route("POST", path, task, answer=tasks.task, summary="How a task stands"),
-        "tasks/cancel": Route("POST", path, cancel, answer=tasks.cancelled, summary="Stop a task"),
-        "tasks/resubscribe": Route("POST", path, resubscribe, stream=streamed, summary="Read a task along again"),
+        "message/stream": said("Say something, and read along", stream=streamed),
+        "message/send": said("Say something, and wait", collect=tasks.done, gives=answered),
+        NO_WAIT: said("Say something, and ask later", accept=tasks.begun, gives=answered),
+        "tasks/get": of_task("How a task stands", task, answer=tasks.task, gives=answered),
+        "tasks/cancel": of_task("Stop a task", cancel, answer=tasks.cancelled, gives=answered),
+        "tasks/resubscribe": of_task("Read a task along again", resubscribe, stream=streamed),
     }
 
 
@@ -112,7 +124,7 @@ def choose(request: Request) -> str:
         case "agent/getAuthenticatedExtendedCard":
             raise RpcFault(rpc.CARD_NOT_CONFIGURED, "This agent has one card, and shows it to everybody.")
         case method if _PUSH.fullmatch(method):
-            raise RpcFault(rpc.PUSH_NOT_SUPPORTED, "This agent does not push; read along with message/stream.")
+            raise RpcFault(rpc.PUSH_NOT_SUPPORTED, NO_PUSH)
         case method:
             shown = ascii(method[: rpc.METHOD_CHARS_SHOWN_MAX])
             known = "message/stream, message/send, tasks/get, tasks/cancel and tasks/resubscribe"
@@ -128,7 +140,7 @@ def message(request: Request) -> StartTurn:
     params = params_of(call, SendParams)
     said = params.message
     if params.configuration is not None and params.configuration.push_notification_config is not None:
-        raise RpcFault(rpc.PUSH_NOT_SUPPORTED, "This agent does not push; read along with message/stream.")
+        raise RpcFault(rpc.PUSH_NOT_SUPPORTED, NO_PUSH)
     if said.role != "user":
         raise _invalid("params.message.role must be user")
     if len(said.message_id) > ID_CHARS_MAX:
@@ -174,8 +186,7 @@ def _conversation(params: SendParams, request: Request) -> ConversationId:
     if len(given) > 1:
         raise _invalid("params.contextId and params.message.contextId must be the same")
     if not given:
-        nonce = request.nonce
-        return ConversationId(f"{nonce[:8]}-{nonce[8:12]}-{nonce[12:16]}-{nonce[16:20]}-{nonce[20:]}")
+        return ids.new_chat(request.nonce)
     chat = given.pop()
     if len(chat) > CONVERSATION_ID_CHARS_MAX or not chat.isprintable():
         raise _invalid(f"contextId must have 1 to {CONVERSATION_ID_CHARS_MAX} printable characters")
@@ -205,7 +216,7 @@ def _client_tools(params: SendParams, request: Request) -> tuple[ToolSpec, ...]:
 
 
 def _tool(tool: ClientTool, number: int) -> ToolSpec:
-    if _TOOL_NAME.fullmatch(tool.name) is None:
+    if ids.TOOL_NAME.fullmatch(tool.name) is None:
         raise _invalid(f"The name of tool {number} must be 1 to 64 letters, digits, _ or -")
     if len(tool.description) > TOOL_DESCRIPTION_CHARS_MAX:
         raise _invalid(f"The description of {tool.name} must have at most {TOOL_DESCRIPTION_CHARS_MAX:,} characters")

@@ -1,6 +1,5 @@
 """The pieces that A2A's frames are made of: statuses, artifacts, and texts cut to what a client's line holds. Pure."""
 
-from datetime import UTC, datetime
 from typing import Any, Literal, assert_never, cast
 
 import msgspec
@@ -12,6 +11,8 @@ from dragoman.core.operations import Started
 from dragoman.dialects.grafana import a2a_shapes as shapes
 from dragoman.dialects.grafana import ids
 from dragoman.dialects.grafana.a2a_shapes import Artifact, ArtifactUpdate, DataPart, State, StatusUpdate, TextPart
+from dragoman.dialects.grafana.messages import object_of
+from dragoman.dialects.grafana.times import rfc3339
 
 TEXT_BYTES_MAX = 512 * 1024
 """Of one message artifact's text as JSON. Clients read lines below 1 MiB (Q8)."""
@@ -35,7 +36,9 @@ _FAILURE_PHRASES = {
 # -- statuses --------------------------------------------------------------------------------------------------------
 
 
-def status(started: Started, state: State, *, at: float | None = None, text: str = "", final: bool = False) -> Any:
+def status(
+    started: Started, state: State, *, at: float | None = None, text: str = "", final: bool = False
+) -> StatusUpdate:
     """A status frame. Q4: each names task and context."""
     return StatusUpdate(started.run, started.conversation, status_of(started, state, at=at, text=text), final)
 
@@ -77,20 +80,18 @@ def end_text(end: ev.RunEnd) -> str:
             assert_never(end)
 
 
-def rfc3339(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 # -- artifacts -------------------------------------------------------------------------------------------------------
 
 
-def artifact(started: Started, artifact_id: str, name: str, *parts: TextPart | DataPart, **metadata: Any) -> Any:
+def artifact(
+    started: Started, artifact_id: str, name: str, *parts: TextPart | DataPart, **metadata: Any
+) -> ArtifactUpdate:
     return ArtifactUpdate(
         started.run, started.conversation, Artifact(f"{started.run}-{artifact_id}", name, parts, metadata or UNSET)
     )
 
 
-def delta(started: Started, artifact_id: str, text: str, kind: Literal["text", "thinking"]) -> list[Any]:
+def delta(started: Started, artifact_id: str, text: str, kind: Literal["text", "thinking"]) -> list[ArtifactUpdate]:
     return [
         artifact(started, artifact_id, "message.content.delta", DataPart(shapes.DeltaData(piece, kind)))
         for piece in pieces_of(text)
@@ -113,9 +114,8 @@ def approval(started: Started, event: ev.ApprovalRequested, *, at: float) -> Dat
     nothing but the tool's name, a dash, the description and a question mark: so the arguments stand in it."""
     call = event.call
     seconds = max(0, round(event.expires_at - at))
-    arguments = call.arguments if len(call.arguments) <= ASKED_CHARS_MAX else call.arguments[:ASKED_CHARS_MAX] + "…"
     sentence = (
-        f"it would run with {arguments or '{}'}; decide within {seconds} s, by {rfc3339(event.expires_at)}"
+        f"it would run with {_asked_about(call)}; decide within {seconds} s, by {rfc3339(event.expires_at)}"
         " (no answer counts as no)"
     )
     asked = shapes.ApprovalData(
@@ -124,15 +124,50 @@ def approval(started: Started, event: ev.ApprovalRequested, *, at: float) -> Dat
         tenant_id="",
         user_id="",
         tool_name=call.name,
-        tool_input=inputs_of(call),
+        tool_input=_plain_inputs(call),
         description=sentence,
     )
     return DataPart(asked)
 
 
+def _asked_about(call: ToolCall) -> str:
+    """The arguments on one line, as they are understood: of a name that stands twice, the value that counts."""
+    inputs = object_of(call.arguments)
+    try:
+        text = call.arguments if inputs is None else msgspec.json.encode(inputs).decode()
+    except RecursionError:
+        text = call.arguments
+    plain = "".join(char if char.isprintable() else _escaped(char) for char in text)
+    left = len(plain) - ASKED_CHARS_MAX
+    return plain if left <= 0 else f"{plain[:ASKED_CHARS_MAX]}… (and {left:,} more characters, which are not shown)"
+
+
+def _plain_inputs(call: ToolCall) -> dict[str, Any] | str:
+    try:
+        return _plain(inputs_of(call))
+    except RecursionError:
+        return _plain(call.arguments[:INPUT_CHARS_MAX])
+
+
+def _plain(value: Any) -> Any:
+    """The same with every character that a terminal or a page would act on, or not show, written out: whoever decides
+    must see what is there. Line ends and tabs stay."""
+    if isinstance(value, str):
+        return "".join(char if char.isprintable() or char in "\n\t" else _escaped(char) for char in value)
+    if isinstance(value, dict):
+        return {_plain(key): _plain(inner) for key, inner in cast("dict[str, Any]", value).items()}
+    return [_plain(inner) for inner in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
+def _escaped(char: str) -> str:
+    """As JSON writes it."""
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
 def remote_request(started: Started, event: ev.ClientToolRequested, *, at: float) -> shapes.RemoteToolRequest:
     call = event.call
-    inputs = _object(call.arguments)
+    inputs = object_of(call.arguments)
     timeout_ms = max(0, round((event.expires_at - at) * 1000))
     return shapes.RemoteToolRequest(
         shapes.RemoteToolCall(
@@ -144,19 +179,8 @@ def remote_request(started: Started, event: ev.ClientToolRequested, *, at: float
 def inputs_of(call: ToolCall) -> dict[str, Any] | str:
     if len(call.arguments) > INPUT_CHARS_MAX:
         return call.arguments[:INPUT_CHARS_MAX] + "…"
-    inputs = _object(call.arguments)
+    inputs = object_of(call.arguments)
     return call.arguments if inputs is None else inputs
-
-
-def _object(arguments: str) -> dict[str, Any] | None:
-    """None if the text is no JSON object. "" is how some models write {}."""
-    if not arguments.strip():
-        return {}
-    try:
-        value: Any = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 # -- long texts ------------------------------------------------------------------------------------------------------

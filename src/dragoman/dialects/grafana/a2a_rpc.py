@@ -1,7 +1,7 @@
 """JSON-RPC 2.0 as A2A 0.3 uses it: a request's envelope, and how a refusal is said.
 
-what cannot be read as JSON-RPC at all        HTTP 400, codes -32700 and -32600
-what is wrong with the call                   HTTP 200, A2A's codes; on a stream's method as the stream's one frame,
+what does not say that it is JSON-RPC 2.0     HTTP 400, codes -32700 and -32600
+what is wrong with the call, or its envelope  HTTP 200, A2A's codes; on a stream's method as the stream's one frame,
                                               since clients that wait for frames read nothing else
 who asks, how often, and our own failures     plain HTTP statuses: the dialect's business, not JSON-RPC's
 """
@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct
 
 from dragoman.core import errors
 from dragoman.core.errors import BadRequest, DragomanError
-from dragoman.dialects.grafana.a2a_shapes import Result, RpcAnswer, RpcError, RpcFailure, RpcId
+from dragoman.dialects.grafana.a2a_shapes import RpcAnswer, RpcError, RpcFailure, RpcId, Task
 from dragoman.dialects.grafana.errors import CHAT_NOT_FOUND
 from dragoman.wire import sse, structs
 from dragoman.wire.dialect import Reply, Request
@@ -37,6 +37,8 @@ ID_CHARS_MAX = 256
 ID_NUMBER_MAX = 2**53
 METHOD_CHARS_SHOWN_MAX = 100
 NO_TASK = "There is no task with this id."
+SAID_OTHERWISE = "params.message.messageId came with another message before; every message needs one of its own."
+KEY_HEADER = "idempotency-key"
 
 STREAMING = frozenset({"message/stream", "tasks/resubscribe"})
 STREAM_TYPE = "text/event-stream; charset=utf-8"
@@ -44,18 +46,21 @@ STREAM_TYPE = "text/event-stream; charset=utf-8"
 _UNREADABLE = frozenset({"empty", "not_utf8", "json_invalid"})
 
 
-class RpcFault(BadRequest):
-    """A refusal with a code of its own."""
-
-    def __init__(self, rpc_code: int, detail: str) -> None:
-        super().__init__(detail)
-        self.rpc_code = rpc_code
-
-
 class RpcCall(Struct, frozen=True):
+    """`id` is None if there is one, and it cannot be echoed; `method` is "" if it is none."""
+
     id: RpcId
     method: str
     params: Any
+
+
+class RpcFault(BadRequest):
+    """A refusal with a code of its own. `call` is what could be read of a call whose envelope is wrong."""
+
+    def __init__(self, rpc_code: int, detail: str, *, call: RpcCall | None = None) -> None:
+        super().__init__(detail)
+        self.rpc_code = rpc_code
+        self.call = call
 
 
 def call_of(request: Request) -> RpcCall:
@@ -70,10 +75,15 @@ def call_of(request: Request) -> RpcCall:
     body = cast("dict[str, Any]", value)
     if body.get("jsonrpc") != "2.0":
         raise RpcFault(INVALID_REQUEST, 'The body must be a JSON-RPC request with "jsonrpc":"2.0".')
-    method = body.get("method")
-    if not isinstance(method, str):
-        raise RpcFault(INVALID_REQUEST, "method must be a string.")
-    return RpcCall(_id(body), method, body.get("params"))
+    given = body.get("method")
+    method = given if isinstance(given, str) else ""
+    call = RpcCall(_id(body.get("id")), method, body.get("params"))
+    if call.id is None:
+        sentence = f"id must be a string of at most {ID_CHARS_MAX} characters, or a whole number."
+        raise RpcFault(INVALID_REQUEST, sentence, call=call)
+    if not method:
+        raise RpcFault(INVALID_REQUEST, "method must be a string, the name of one.", call=call)
+    return call
 
 
 def params_of(call: RpcCall, shape: type[T]) -> T:
@@ -85,23 +95,22 @@ def params_of(call: RpcCall, shape: type[T]) -> T:
         raise RpcFault(INVALID_PARAMS, f"{text}.") from None
 
 
-def _id(body: dict[str, Any]) -> RpcId:
-    """Q2: echoed just as it came. null counts as none. Raises RpcFault."""
-    given = body.get("id")
+def _id(given: object) -> RpcId:
+    """Q2: echoed just as it came. null counts as none; None is what cannot be echoed."""
     if given is None:
         return UNSET
     if isinstance(given, str) and len(given) <= ID_CHARS_MAX:
         return given
     if isinstance(given, int) and not isinstance(given, bool) and abs(given) <= ID_NUMBER_MAX:
         return given
-    raise RpcFault(INVALID_REQUEST, f"id must be a string of at most {ID_CHARS_MAX} characters, or a whole number.")
+    return None
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 
-def answer(request: Request, result: Result) -> Reply:
-    return Reply(200, msgspec.json.encode(RpcAnswer(id=id_of(request), result=result)))
+def answer(request: Request, task: Task) -> Reply:
+    return Reply(200, msgspec.json.encode(RpcAnswer(id=id_of(request), result=task)))
 
 
 def id_of(request: Request) -> RpcId:
@@ -113,7 +122,7 @@ def id_of(request: Request) -> RpcId:
 
 
 def refusal(call: RpcCall | None, code: int, sentence: str) -> Reply:
-    """`call` is None if there is none that could be read."""
+    """`call` is None if nothing of one could be read."""
     if call is None:
         failure = RpcFailure(id=None, error=RpcError(code, sentence), status="error", message=sentence)
         return Reply(400, msgspec.json.encode(failure))
@@ -130,16 +139,18 @@ def fail(error: DragomanError, request: Request) -> Reply | None:
         return None
     try:
         call = call_of(request)
-    except RpcFault:
+    except RpcFault as fault:
         # Any other error here is older than the reading of the body.
-        return refusal(None, code, error.detail) if isinstance(error, RpcFault) else None
+        return refusal(fault.call, code, error.detail) if isinstance(error, RpcFault) else None
+    if isinstance(error, errors.KeyReused) and KEY_HEADER in request.headers:
+        return None  # the key is HTTP's own, and so is what is said of it
     return refusal(call, code, _sentence(error))
 
 
 def _sentence(error: DragomanError) -> str:
     if isinstance(error, errors.NotFound):
         return {"run": NO_TASK, "conversation": CHAT_NOT_FOUND}.get(error.what, error.detail)
-    return error.detail
+    return SAID_OTHERWISE if isinstance(error, errors.KeyReused) else error.detail
 
 
 def _code(error: DragomanError) -> int | None:
@@ -148,7 +159,7 @@ def _code(error: DragomanError) -> int | None:
             return error.rpc_code
         case errors.TooLarge():
             return None
-        case errors.BadRequest():
+        case errors.BadRequest() | errors.KeyReused():
             return INVALID_PARAMS
         case errors.NotFound():
             return {"run": TASK_NOT_FOUND, "route": None}.get(error.what, INVALID_PARAMS)

@@ -13,6 +13,7 @@ CLIENT_TOOLS = "https://grafana.com/extensions/client-provided-tools/v1"
 
 PROTOCOL_VERSION = "0.3.0"
 
+StopReason = Literal["tool_use", "end_turn"]
 State = Literal["submitted", "working", "completed", "failed", "canceled"]
 RpcId = str | int | None | UnsetType
 """As it came; UNSET = there was none. None stands only in answers to what could not be read."""
@@ -68,6 +69,22 @@ class TaskParams(Struct, frozen=True, rename="camel"):
 
     id: str
     history_length: int | None = None
+
+
+class SendCall(Struct, frozen=True, kw_only=True):
+    """The whole body, as documents show it."""
+
+    jsonrpc: Literal["2.0"]
+    id: RpcId = UNSET
+    method: Literal["message/stream", "message/send"]
+    params: SendParams
+
+
+class TaskCall(Struct, frozen=True, kw_only=True):
+    jsonrpc: Literal["2.0"]
+    id: RpcId = UNSET
+    method: Literal["tasks/get", "tasks/cancel", "tasks/resubscribe"]
+    params: TaskParams
 
 
 class Approval(Struct, frozen=True, rename="camel"):
@@ -194,7 +211,7 @@ class ApprovalData(Struct, frozen=True, rename="camel"):
 
 class StepData(Struct, frozen=True, rename="camel"):
     step_id: str
-    stop_reason: Literal["tool_use", "end_turn"]
+    stop_reason: StopReason
 
 
 class UsageData(Struct, frozen=True, rename="pascal"):
@@ -232,7 +249,7 @@ class RpcFailure(Struct, frozen=True, kw_only=True):
 class RpcAnswer(Struct, frozen=True, kw_only=True):
     jsonrpc: Literal["2.0"] = "2.0"
     id: RpcId = UNSET
-    result: Result
+    result: Task
 
 
 class Settled(Struct, frozen=True, rename="camel"):

@@ -27,8 +27,8 @@ from dragoman.dialects.grafana import a2a_shapes as shapes
 from dragoman.dialects.grafana.a2a_shapes import DataPart, TextPart
 from dragoman.dialects.grafana.charts import chart_of
 
-Results = list[Any]
-"""What goes into frames: the structs of `a2a_shapes.Result`."""
+Results = list[shapes.Result]
+"""What goes into frames."""
 
 
 class Can(Struct, frozen=True):
@@ -222,7 +222,7 @@ class Steps:
                 told.append(message)
         return told or self.close()
 
-    def _complete(self, reason: Any) -> Results:
+    def _complete(self, reason: shapes.StopReason) -> Results:
         """step.complete of the last reply, if it is not said yet."""
         if self._step is None:
             return []
@@ -270,7 +270,7 @@ class Steps:
         told.append(make.status(self.started, make.state_of(end), at=at, text=text, final=True))
         return told
 
-    def _artifact(self, name: str, part: TextPart | DataPart, **metadata: Any) -> Any:
+    def _artifact(self, name: str, part: TextPart | DataPart, **metadata: Any) -> shapes.ArtifactUpdate:
         """Ids are told by the place of their entry: who reads again gets the same ones."""
         self._artifacts += 1
         own = f"{self._entry}-{self._artifacts}"

@@ -58,12 +58,12 @@ def credential(headers: Mapping[str, str]) -> str:
 
 def start_chat(request: Request) -> StartTurn:
     """Raises BadRequest; NotFound for a chatId that names nothing here."""
-    asked = _body(request, shapes.StartChat)
+    asked = body_of(request, shapes.StartChat)
     if not asked.prompt:
-        raise _bad("prompt", 'is required: send {"prompt": "your question"}')
+        raise bad_field("prompt", 'is required: send {"prompt": "your question"}')
     message = user_message(asked.prompt)
     if not message.text.strip():
-        raise _bad("prompt", "holds nothing to be answered; write a question")
+        raise bad_field("prompt", "holds nothing to be answered; write a question")
     return StartTurn(
         _id(asked.chatId) if asked.chatId else new_chat(request.nonce),
         (message,),
@@ -109,7 +109,7 @@ def list_chats(request: Request) -> BrowseConversations:
 
 
 def change_chat(request: Request) -> UpdateConversation:
-    asked = _body(request, shapes.ChangeChat)
+    asked = body_of(request, shapes.ChangeChat)
     if asked == shapes.ChangeChat():
         raise BadRequest("Nothing is to be changed: send at least one of name, isPublic and archived.")
     return UpdateConversation(
@@ -151,7 +151,7 @@ def cursor_of(request: Request) -> Cursor | None:
     seq, dot, part = said.partition(".")
     cursor = Cursor(_number(seq), _number(part) if dot else 0)
     if cursor.seq < 0 or cursor.part < bool(dot) or (dot and not cursor.seq):
-        raise _bad(name, "must be the id of an event of this stream, such as 12 or 12.1")
+        raise bad_field(name, "must be the id of an event of this stream, such as 12 or 12.1")
     return cursor
 
 
@@ -168,7 +168,7 @@ def limit_of(query: Mapping[str, str]) -> int:
     said = query.get("limit", "")
     limit = _number(said) if said else LIMIT_DEFAULT
     if not 1 <= limit <= LIMIT_MAX:
-        raise _bad("limit", f"must be a whole number from 1 to {LIMIT_MAX}")
+        raise bad_field("limit", f"must be a whole number from 1 to {LIMIT_MAX}")
     return limit
 
 
@@ -177,7 +177,7 @@ def offset_of(query: Mapping[str, str]) -> int:
     said = query.get("offset", "")
     offset = _number(said) if said else 0
     if offset < 0:
-        raise _bad("offset", "must be a whole number, 0 or more")
+        raise bad_field("offset", "must be a whole number, 0 or more")
     return offset
 
 
@@ -192,7 +192,7 @@ def _id(text: str) -> ConversationId:
     return ConversationId(text)
 
 
-def _body(request: Request, shape: type[S]) -> S:
+def body_of(request: Request, shape: type[S]) -> S:
     """The body, whatever content type it says it has: the credential cannot come from a browser's form."""
     if not request.body:
         raise BadRequest("The body is empty: send a JSON object.", faults=(FieldFault("", "is empty"),))
@@ -205,14 +205,14 @@ def _sources(said: str) -> tuple[str, ...]:
     if ALL_SOURCES in sources:
         return ()
     if len(sources) > SOURCES_MAX or any(len(each) > SOURCE_CHARS_MAX for each in sources):
-        raise _bad("source", f"names at most {SOURCES_MAX} sources of at most {SOURCE_CHARS_MAX} characters")
+        raise bad_field("source", f"names at most {SOURCES_MAX} sources of at most {SOURCE_CHARS_MAX} characters")
     return sources or (SOURCE,)
 
 
 def _flag(query: Mapping[str, str], field: str) -> bool:
     flag = _FLAGS.get(query.get(field, "").lower())
     if flag is None:
-        raise _bad(field, "must be true or false")
+        raise bad_field(field, "must be true or false")
     return flag
 
 
@@ -229,5 +229,5 @@ def _check_thread(request: Request) -> None:
         raise NotFound(f"This chat has no such thread; its only one is {MAIN_THREAD}.", what="thread")
 
 
-def _bad(field: str, sentence: str) -> BadRequest:
+def bad_field(field: str, sentence: str) -> BadRequest:
     return BadRequest(f"{field} {sentence}.", faults=(FieldFault(field, sentence),))

@@ -9,9 +9,10 @@ from dragoman.core.admission import StreamTicket
 from dragoman.core.operations import ConversationInfo, ConversationShelf, ConversationView, Deleted, Started
 from dragoman.dialects.grafana import shapes
 from dragoman.dialects.grafana.decode import limit_of, offset_of
-from dragoman.dialects.grafana.messages import Names, rfc3339, turn_messages
+from dragoman.dialects.grafana.messages import Names, turn_messages
 from dragoman.dialects.grafana.prompts import NO_TITLE
 from dragoman.dialects.grafana.shapes import ChatMessage, ToolResultContent, ToolUse, UiMessage, UiPart
+from dragoman.dialects.grafana.times import rfc3339
 from dragoman.wire.dialect import Reply, Request, json_reply
 
 UI_ROLES: Mapping[str, Literal["user", "assistant", "system"]] = {

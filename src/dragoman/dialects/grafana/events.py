@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from dragoman.core import events as ev
-from dragoman.core.errors import DragomanError, Unavailable
+from dragoman.core.errors import DragomanError, NotAllowed, NotAuthenticated, Unavailable
 from dragoman.core.events import Entry
 from dragoman.core.messages import Part, Text, Thinking, ToolResult
 from dragoman.core.names import CallId, RunId
@@ -170,9 +170,8 @@ class ChatStream:
         return sse.comment("connected")
 
     def silence(self) -> bytes:
-        """What was not worth a frame is told when nothing else is. It stays due: nobody knows whether this is heard."""
-        small = self._small_growth()
-        return sse.comment("ping") + (sse.frame(self._body(small), id=small.id.decode()) if small else b"")
+        """What was not worth a frame is told when nothing else is."""
+        return sse.comment("ping") + (self._say_due() if self._small_growth() else b"")
 
     def entry(self, entry: Entry) -> bytes:
         if self._closed:
@@ -188,11 +187,12 @@ class ChatStream:
         return b"" if self._closed or self._shows_the_past() or self._small_growth() else self._say_due()
 
     def failed(self, error: DragomanError) -> bytes:
-        """Of a server that stops nothing is said but when to come again: the runs go on."""
+        """Of a server that stops nothing is said but when to come again: the runs go on. Nor to who may not read on:
+        that is what it is told when it comes."""
         if self._closed:
             return b""
         self._closed = True
-        if isinstance(error, Unavailable):
+        if isinstance(error, Unavailable | NotAuthenticated | NotAllowed):
             return sse.retry(RETRY_MS)
         at_work = next((run.id for run in self._runs.values() if run.claimed), "")
         return sse.frame(_encode(ChatEvent("AGENT_EXECUTION_FAILED", Execution(self._chat, at_work, error.detail))))

@@ -8,10 +8,14 @@ Behind the prefix stand the names, joined with NUL, in base64url without padding
 checked against the conversation's owner.
 """
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from dragoman.core.errors import NotFound
 from dragoman.core.names import CallId, ConversationId, RunId
+
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What models' providers take as the name of a tool: another one would have every turn refused that has it."""
 
 _REQUEST = "rt_"
 _APPROVAL = "ap_"

@@ -9,12 +9,11 @@ import hashlib
 import re
 from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from html import escape
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from dragoman.core.admission import (
     DecideLogin,
@@ -27,13 +26,19 @@ from dragoman.core.admission import (
 )
 from dragoman.core.errors import BadRequest, DragomanError
 from dragoman.core.names import Scope
+from dragoman.dialects.grafana import parameters
+from dragoman.dialects.grafana.encode import success
+from dragoman.dialects.grafana.shapes import Success
+from dragoman.dialects.grafana.times import rfc3339_s
 from dragoman.wire import structs
-from dragoman.wire.dialect import Reply, Request, Route, json_reply
+from dragoman.wire.dialect import Reply, Request, Route
 
 PAGES = ("/a/grafana-assistant-app/cli/auth", "/a/grafana-assistant-app/connect/app")
 """The second is k6 Studio's."""
 EXCHANGE = "/api/cli/v1/auth/exchange"
 REFRESH = "/api/cli/v1/auth/refresh"
+
+PAGE = "text/html"
 
 PORT_MIN, PORT_MAX = 1024, 65_535
 STATE_CHARS_MAX = 512
@@ -53,7 +58,8 @@ _CHAT = (
     Scope.TOOLS_USE,
     Scope.TOOLS_APPROVE,
 )
-_READ = (Scope.PLUGINS_APP_ACCESS, Scope.GRAFANA_CHATS_ACCESS, Scope.CHAT_READ, Scope.CONVERSATIONS_READ)
+# Without GRAFANA_CHATS_ACCESS, which lets its holder talk and delete on this wire: who allows reading allows no more.
+_READ = (Scope.PLUGINS_APP_ACCESS, Scope.CHAT_READ, Scope.CONVERSATIONS_READ)
 _WRITE = (*_READ, Scope.CONVERSATIONS_WRITE, Scope.RESOURCES_WRITE)
 _SCOPES: Mapping[str, tuple[str, tuple[Scope, ...]]] = {
     "assistant:chat": ("talk with the assistant in your name, and read and change your conversations", _CHAT),
@@ -88,6 +94,18 @@ class Exchange(Struct, frozen=True):
 
 class Refresh(Struct, frozen=True):
     refresh_token: str
+
+
+class Login(Struct, frozen=True):
+    """`api_endpoint` is told once, with the exchange."""
+
+    token: str
+    tenant: str
+    email: str
+    expires_at: str
+    refresh_token: str
+    refresh_expires_at: str
+    api_endpoint: str | UnsetType = UNSET
 
 
 class _Asked(Struct, frozen=True):
@@ -193,22 +211,23 @@ def decided(login: LoginDecided, request: Request) -> Reply:
 
 
 def exchanged(login: LoginIssued, request: Request) -> Reply:
-    return json_reply({"status": "success", "data": _data(login) | {"api_endpoint": request.origin}})
+    return success(_login(login, api_endpoint=request.origin))
 
 
 def refreshed(login: LoginIssued, request: Request) -> Reply:
-    return json_reply({"status": "success", "data": _data(login)})
+    return success(_login(login))
 
 
-def _data(login: LoginIssued) -> dict[str, str]:
-    return {
-        "token": login.text,
-        "tenant": login.project,
-        "email": login.name,
-        "expires_at": _time(login.expires_at),
-        "refresh_token": login.renewal,
-        "refresh_expires_at": _time(login.renewal_expires_at),
-    }
+def _login(login: LoginIssued, *, api_endpoint: str | UnsetType = UNSET) -> Login:
+    return Login(
+        token=login.text,
+        tenant=login.project,
+        email=login.name,
+        expires_at=rfc3339_s(login.expires_at),
+        refresh_token=login.renewal,
+        refresh_expires_at=rfc3339_s(login.renewal_expires_at),
+        api_endpoint=api_endpoint,
+    )
 
 
 def as_page(reply: Reply, error: DragomanError, request: Request | None) -> Reply:
@@ -243,17 +262,13 @@ def _form(asked: _Asked) -> str:
 
 def _page(content: str) -> Reply:
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Log in</title><style>{_STYLE}</style>'
-    return Reply(200, (head + content).encode(), "text/html; charset=utf-8", (_POLICY,))
+    return Reply(200, (head + content).encode(), f"{PAGE}; charset=utf-8", (_POLICY,))
 
 
 def _verification(challenge: str) -> str:
     """What programs show for comparison: the first four bytes of the challenge."""
     digits = urlsafe_b64decode(challenge + "=")[:4].hex()
     return f"{digits[:4]}-{digits[4:]}"
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 # -- routes ----------------------------------------------------------------------------------------------------------
@@ -265,8 +280,27 @@ def routes() -> tuple[Route[Any], ...]:
         route
         for path in PAGES
         for route in (
-            Route("GET", path, review, answer=reviewed, open=True, summary="A page that asks whether to let a tool in"),
-            Route("POST", path, decide, answer=decided, open=True, summary="What the person chose on that page"),
+            Route(
+                "GET",
+                path,
+                review,
+                answer=reviewed,
+                open=True,
+                summary="A page that asks whether to let a tool in",
+                gives_media_type=PAGE,
+                asks=parameters.LOGIN,
+            ),
+            Route(
+                "POST",
+                path,
+                decide,
+                answer=decided,
+                open=True,
+                summary="What the person chose on that page; back to the program",
+                gives_media_type=PAGE,
+                status=302,
+                asks=parameters.LOGIN,
+            ),
         )
     )
     return (
@@ -279,6 +313,7 @@ def routes() -> tuple[Route[Any], ...]:
             open=True,
             summary="A login's code for a credential and what renews it",
             takes=Exchange,
+            gives=Success[Login],
         ),
         Route(
             "POST",
@@ -288,5 +323,6 @@ def routes() -> tuple[Route[Any], ...]:
             open=True,
             summary="Renew a login; the old refresh token is void then",
             takes=Refresh,
+            gives=Success[Login],
         ),
     )

@@ -6,7 +6,6 @@ either sees the same.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, assert_never, cast
 
 import msgspec
@@ -17,6 +16,7 @@ from dragoman.core.names import CallId, RunId
 from dragoman.core.operations import TurnView
 from dragoman.dialects.grafana import shapes
 from dragoman.dialects.grafana.shapes import ChatMessage, Content, MessageRole
+from dragoman.dialects.grafana.times import rfc3339
 
 ROLES: Mapping[str, MessageRole] = {"user": "user", "assistant": "assistant", "tool": "tool", "system": "internal"}
 
@@ -27,18 +27,21 @@ Names = dict[CallId, str]
 """Tools' names by call. A call's id is a run's own: of two runs' equal ids the later call counts."""
 
 
-def rfc3339(at: float) -> str:
-    """In UTC, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def object_of(arguments: str) -> dict[str, Any] | None:
+    """A call's arguments; None if what the model wrote is no JSON object. "" is how some models write {}."""
+    if not arguments.strip():
+        return {}
+    try:
+        value: Any = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def tool_input(arguments: str) -> dict[str, Any]:
     """A call's arguments. What a model wrote that is no JSON object is shown as the text it is."""
-    try:
-        value: Any = msgspec.json.decode(arguments or "{}")
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        value = None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {"arguments": arguments}
+    value = object_of(arguments)
+    return {"arguments": arguments} if value is None else value
 
 
 def result_content(result: ToolResult, names: Names, *, took_ms: int = 0) -> Content:

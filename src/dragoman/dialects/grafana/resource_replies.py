@@ -9,9 +9,9 @@ from msgspec import UNSET, Raw, UnsetType
 from dragoman.core import resources as res
 from dragoman.dialects.grafana import resource_shapes as shapes
 from dragoman.dialects.grafana.encode import success
-from dragoman.dialects.grafana.messages import rfc3339
 from dragoman.dialects.grafana.resource_requests import KEPT
 from dragoman.dialects.grafana.shapes import Pagination
+from dragoman.dialects.grafana.times import rfc3339
 from dragoman.wire.dialect import Reply, Request
 
 NOT_CONNECTED = (

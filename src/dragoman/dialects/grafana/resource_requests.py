@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any, Never, TypeVar
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
 from dragoman.core import resources as res
-from dragoman.core.errors import BadRequest, FieldFault, NotFound, NotOffered
+from dragoman.core.errors import NotFound, NotOffered
 from dragoman.core.operations import Operation
 from dragoman.dialects.grafana import resource_shapes as shapes
-from dragoman.dialects.grafana.decode import offset_of
-from dragoman.wire import structs
+from dragoman.dialects.grafana.decode import bad_field, body_of, offset_of
 from dragoman.wire.dialect import Request
 
 PAGE_MAX = 100
@@ -24,7 +23,6 @@ KEPT = "[redacted]"
 _WIDE = {"user": False, "tenant": True}
 
 C = TypeVar("C", bound=res.Content)
-S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
 
 # -- all kinds -------------------------------------------------------------------------------------------------------
@@ -59,7 +57,7 @@ def deletion_of(kind: type[res.Content]) -> Callable[[Request], res.DeleteResour
 
 
 def create_rule(request: Request) -> res.CreateResource[res.Rule]:
-    asked = _body(request, shapes.RuleRequest)
+    asked = body_of(request, shapes.RuleRequest)
     rule = res.Rule(
         name=_needed(asked.name, "name"),
         content=_needed(asked.ruleContent, "ruleContent"),
@@ -72,7 +70,7 @@ def create_rule(request: Request) -> res.CreateResource[res.Rule]:
 
 
 def change_rule(request: Request) -> res.ChangeResource[res.Rule]:
-    asked = _body(request, shapes.RuleRequest)
+    asked = body_of(request, shapes.RuleRequest)
     change = res.RuleChange(
         name=_said(asked.name),
         content=_said(asked.ruleContent),
@@ -88,25 +86,25 @@ def change_rule(request: Request) -> res.ChangeResource[res.Rule]:
 
 
 def create_skill(request: Request) -> res.CreateResource[res.Skill]:
-    asked = _body(request, shapes.SkillRequest)
+    asked = body_of(request, shapes.SkillRequest)
     skill = res.Skill(
         name=_needed(asked.name, "name"),
         body=_needed(asked.body, "body"),
         known=_default(asked.includeInKnowledgebase, True),
-        context_items=_json(asked.contextItems or None),
+        context_items=_default(_items(request, asked.contextItems), ""),
         allowed_tools=_allowed(asked.allowedTools or ()),
     )
     return res.CreateResource(skill, _wide_or(asked.scope, True))
 
 
 def change_skill(request: Request) -> res.ChangeResource[res.Skill]:
-    asked = _body(request, shapes.SkillRequest)
+    asked = body_of(request, shapes.SkillRequest)
     tools = _emptied(asked.allowedTools, ())
     change = res.SkillChange(
         name=_said(asked.name),
         body=_said(asked.body),
         known=_said(asked.includeInKnowledgebase),
-        context_items=UNSET if asked.contextItems is UNSET else _json(asked.contextItems or None),
+        context_items=_items(request, asked.contextItems),
         allowed_tools=UNSET if tools is UNSET else _allowed(tools),
     )
     return res.ChangeResource(res.Skill, request.params["id"], change, _new_wide(asked.scope), _was_wide(request))
@@ -114,7 +112,7 @@ def change_skill(request: Request) -> res.ChangeResource[res.Skill]:
 
 def change_command(request: Request) -> res.ChangeResource[res.Skill]:
     """A slash before the name is not part of it."""
-    asked = _body(request, shapes.SkillCommand)
+    asked = body_of(request, shapes.SkillCommand)
     change = res.SkillChange(command=(asked.commandName or "").strip().removeprefix("/"))
     return res.ChangeResource(res.Skill, request.params["id"], change, None, _was_wide(request))
 
@@ -123,23 +121,23 @@ def change_command(request: Request) -> res.ChangeResource[res.Skill]:
 
 
 def create_quickstart(request: Request) -> res.CreateResource[res.Quickstart]:
-    asked = _body(request, shapes.QuickstartRequest)
+    asked = body_of(request, shapes.QuickstartRequest)
     quickstart = res.Quickstart(
         prompt=_needed(asked.prompt, "prompt"),
         title=asked.title or "",
         enabled=_default(asked.enabled, True),
-        context_items=_json(asked.contextItems or None),
+        context_items=_default(_items(request, asked.contextItems), ""),
     )
     return res.CreateResource(quickstart, _wide_or(asked.scope, False))
 
 
 def change_quickstart(request: Request) -> res.ChangeResource[res.Quickstart]:
-    asked = _body(request, shapes.QuickstartRequest)
+    asked = body_of(request, shapes.QuickstartRequest)
     change = res.QuickstartChange(
         prompt=_said(asked.prompt),
         title=_emptied(asked.title, ""),
         enabled=_said(asked.enabled),
-        context_items=UNSET if asked.contextItems is UNSET else _json(asked.contextItems or None),
+        context_items=_items(request, asked.contextItems),
     )
     return res.ChangeResource(res.Quickstart, request.params["id"], change, _new_wide(asked.scope), _was_wide(request))
 
@@ -148,7 +146,7 @@ def change_quickstart(request: Request) -> res.ChangeResource[res.Quickstart]:
 
 
 def create_integration(request: Request) -> res.CreateResource[res.Integration]:
-    asked = _body(request, shapes.IntegrationRequest)
+    asked = body_of(request, shapes.IntegrationRequest)
     headers = _headers(asked)
     integration = res.Integration(
         name=_needed(asked.name, "name"),
@@ -163,9 +161,9 @@ def create_integration(request: Request) -> res.CreateResource[res.Integration]:
 
 
 def change_integration(request: Request) -> res.ChangeResource[res.Integration]:
-    asked = _body(request, shapes.IntegrationRequest)
+    asked = body_of(request, shapes.IntegrationRequest)
     if asked.type not in (UNSET, None, "mcp"):
-        raise _bad("type", "must be mcp")
+        raise bad_field("type", "must be mcp")
     change = res.IntegrationChange(
         name=_said(asked.name),
         description=_emptied(asked.description, ""),
@@ -185,7 +183,7 @@ def read_terms(request: Request) -> res.ReadTerms:
 
 
 def accept_terms(request: Request) -> res.AcceptTerms:
-    return res.AcceptTerms(_body(request, shapes.TermsRequest).acceptedTermsAndConditions)
+    return res.AcceptTerms(body_of(request, shapes.TermsRequest).acceptedTermsAndConditions)
 
 
 def prompt_usage(request: Request) -> res.ReadPromptUsage:
@@ -197,7 +195,7 @@ def token_limits(request: Request) -> res.ReadTokenLimits:
 
 
 def give_feedback(request: Request) -> res.GiveFeedback:
-    asked = _body(request, shapes.FeedbackRequest)
+    asked = body_of(request, shapes.FeedbackRequest)
     return res.GiveFeedback(
         res.Feedback(asked.targetKind, asked.targetId, asked.rating, asked.comment or "", _json(asked.metadata or None))
     )
@@ -225,22 +223,12 @@ def absent(sentence: str) -> Callable[[Request], Operation[Never]]:
 # -- parts of requests -----------------------------------------------------------------------------------------------
 
 
-def _body(request: Request, shape: type[S]) -> S:
-    if not request.body:
-        raise BadRequest("The body is empty: send a JSON object.", faults=(FieldFault("", "is empty"),))
-    return structs.decode(request.body, shape)
-
-
-def _bad(field: str, sentence: str) -> BadRequest:
-    return BadRequest(f"{field} {sentence}.", faults=(FieldFault(field, sentence),))
-
-
 def _limit(request: Request) -> int:
     said = request.query.get("limit", "")
     if not said:
         return PAGE_MAX
     if not (said.isascii() and said.isdigit()) or not said.strip("0"):
-        raise _bad("limit", "must be a whole number from 1")
+        raise bad_field("limit", "must be a whole number from 1")
     return min(int(said[:16]), PAGE_MAX)
 
 
@@ -250,7 +238,7 @@ def _wide(said: str, field: str) -> bool | None:
         return None
     wide = _WIDE.get(said)
     if wide is None:
-        raise _bad(field, "must be user or tenant")
+        raise bad_field(field, "must be user or tenant")
     return wide
 
 
@@ -269,7 +257,7 @@ def _wide_or(scope: str | UnsetType | None, default: bool) -> bool:
 
 def _needed(value: str | UnsetType | None, field: str) -> str:
     if value is UNSET or not value:
-        raise _bad(field, "is required")
+        raise bad_field(field, "is required")
     return value
 
 
@@ -291,6 +279,13 @@ def _json(value: Any) -> str:
     return "" if value is None else msgspec.json.encode(value).decode()
 
 
+def _items(request: Request, said: list[Any] | UnsetType | None) -> str | UnsetType:
+    """Letter by letter as sent: Terraform takes the same value, written in another way, for another one."""
+    if said is UNSET or said is None:
+        return _emptied(said, "")
+    return bytes(msgspec.json.decode(request.body, type=shapes.ContextItems).contextItems).decode()
+
+
 def _allowed(tools: tuple[shapes.AllowedTool, ...]) -> tuple[res.AllowedTool, ...]:
     return tuple(res.AllowedTool(tool.integrationId, tool.toolName) for tool in tools)
 
@@ -305,4 +300,5 @@ def _headers(asked: shapes.IntegrationRequest) -> tuple[res.Header, ...] | Unset
 
 
 def _header(name: str, value: str) -> res.Header:
-    return res.Header(name, None if value == KEPT else value)
+    """A client that changes something else sends the name alone, or what it was shown."""
+    return res.Header(name, None if value in ("", KEPT) else value)

@@ -47,6 +47,12 @@ class SkillCommand(Struct, frozen=True):
     commandName: str | None
 
 
+class ContextItems(Struct, frozen=True):
+    """What a skill or quickstart is asked with, but for these left as text."""
+
+    contextItems: Raw
+
+
 class QuickstartRequest(Struct, frozen=True, kw_only=True):
     scope: Said[Scope] = UNSET
     title: Said[str] = UNSET
@@ -56,6 +62,8 @@ class QuickstartRequest(Struct, frozen=True, kw_only=True):
 
 
 class KeyedHeader(Struct, frozen=True):
+    """Without a value: the one it has."""
+
     key: str
     value: str = ""
 

@@ -7,11 +7,12 @@ from typing import Any, Never
 from dragoman.core import resources as res
 from dragoman.core.names import Scope
 from dragoman.core.operations import Operation
+from dragoman.dialects.grafana import parameters
 from dragoman.dialects.grafana import resource_replies as replies
 from dragoman.dialects.grafana import resource_requests as requests
 from dragoman.dialects.grafana import resource_shapes as shapes
-from dragoman.dialects.grafana.shapes import Success
-from dragoman.wire.dialect import Reply, Request, Route
+from dragoman.dialects.grafana.shapes import ErrorBody, Success
+from dragoman.wire.dialect import Parameter, Reply, Request, Route
 
 _SCOPES = (Scope.PLUGINS_APP_ACCESS, Scope.GRAFANA_CHATS_ACCESS)
 
@@ -45,6 +46,7 @@ def _rule_routes(path: str) -> tuple[Route[Any], ...]:
             replies.rules,
             "Rules: yours and the project's",
             gives=Success[shapes.Rules],
+            asks=parameters.RESOURCES,
         ),
         _row(
             "POST",
@@ -52,8 +54,9 @@ def _rule_routes(path: str) -> tuple[Route[Any], ...]:
             requests.create_rule,
             replies.created(replies.rule),
             "Add a rule: instructions that go with every question",
-            takes=shapes.RuleRequest,
+            takes=parameters.needing(shapes.RuleRequest, "name", "ruleContent"),
             gives=Success[shapes.Rule],
+            status=201,
         ),
         _row("GET", one, requests.one_of(res.Rule), replies.shown(replies.rule), "A rule", gives=Success[shapes.Rule]),
         _row(
@@ -64,6 +67,7 @@ def _rule_routes(path: str) -> tuple[Route[Any], ...]:
             "Change a rule; what is not sent stays",
             takes=shapes.RuleRequest,
             gives=Success[shapes.Rule],
+            asks=parameters.RESOURCE_SCOPE,
         ),
         _deletion(one, res.Rule, "Delete a rule"),
     )
@@ -79,6 +83,7 @@ def _skill_routes(path: str) -> tuple[Route[Any], ...]:
             replies.skills,
             "Skills: yours and the project's",
             gives=Success[shapes.Skills],
+            asks=parameters.RESOURCES,
         ),
         _row(
             "POST",
@@ -86,8 +91,9 @@ def _skill_routes(path: str) -> tuple[Route[Any], ...]:
             requests.create_skill,
             replies.created(replies.skill),
             "Add a skill: knowledge that a question can call up",
-            takes=shapes.SkillRequest,
+            takes=parameters.needing(shapes.SkillRequest, "name", "body"),
             gives=Success[shapes.Skill],
+            status=201,
         ),
         _row(
             "GET", one, requests.one_of(res.Skill), replies.shown(replies.skill), "A skill", gives=Success[shapes.Skill]
@@ -100,6 +106,7 @@ def _skill_routes(path: str) -> tuple[Route[Any], ...]:
             "Change a skill; what is not sent stays",
             takes=shapes.SkillRequest,
             gives=Success[shapes.Skill],
+            asks=parameters.RESOURCE_SCOPE,
         ),
         _row(
             "PUT",
@@ -109,6 +116,7 @@ def _skill_routes(path: str) -> tuple[Route[Any], ...]:
             "Give a skill its slash command, or take it away (null)",
             takes=shapes.SkillCommand,
             gives=Success[shapes.Skill],
+            asks=parameters.RESOURCE_SCOPE,
         ),
         _deletion(one, res.Skill, "Delete a skill"),
     )
@@ -124,6 +132,7 @@ def _quickstart_routes(path: str) -> tuple[Route[Any], ...]:
             replies.quickstarts,
             "Quickstarts: yours and the project's",
             gives=Success[shapes.Quickstarts],
+            asks=parameters.RESOURCES,
         ),
         _row(
             "POST",
@@ -131,8 +140,9 @@ def _quickstart_routes(path: str) -> tuple[Route[Any], ...]:
             requests.create_quickstart,
             replies.created(replies.quickstart),
             "Add a quickstart: a prompt to begin with",
-            takes=shapes.QuickstartRequest,
+            takes=parameters.needing(shapes.QuickstartRequest, "prompt"),
             gives=Success[shapes.Quickstart],
+            status=201,
         ),
         _row(
             "GET",
@@ -150,6 +160,7 @@ def _quickstart_routes(path: str) -> tuple[Route[Any], ...]:
             "Change a quickstart; what is not sent stays",
             takes=shapes.QuickstartRequest,
             gives=Success[shapes.Quickstart],
+            asks=parameters.RESOURCE_SCOPE,
         ),
         _deletion(one, res.Quickstart, "Delete a quickstart"),
     )
@@ -165,6 +176,7 @@ def _integration_routes(path: str) -> tuple[Route[Any], ...]:
             replies.integrations,
             "Integrations: yours and the project's",
             gives=Success[shapes.Integrations],
+            asks=parameters.RESOURCES,
         ),
         _row(
             "POST",
@@ -172,8 +184,9 @@ def _integration_routes(path: str) -> tuple[Route[Any], ...]:
             requests.create_integration,
             replies.created(replies.integration_written),
             "Keep the settings of an MCP server; values of headers are kept encrypted and never shown",
-            takes=shapes.IntegrationRequest,
+            takes=parameters.needing(shapes.IntegrationRequest, "name"),
             gives=Success[shapes.IntegrationWritten],
+            status=201,
         ),
         _row(
             "GET",
@@ -191,6 +204,7 @@ def _integration_routes(path: str) -> tuple[Route[Any], ...]:
             "Change an integration; what is not sent stays",
             takes=shapes.IntegrationRequest,
             gives=Success[shapes.IntegrationWritten],
+            asks=parameters.RESOURCE_SCOPE,
         ),
         _deletion(one, res.Integration, "Delete an integration"),
         _row(
@@ -201,7 +215,7 @@ def _integration_routes(path: str) -> tuple[Route[Any], ...]:
             "Whether an integration works; this server connects to none and says so",
             gives=Success[shapes.Validation],
         ),
-        _missing("POST", f"{path}/oauth/initiate", requests.not_offered(_OAUTH), _OAUTH),
+        _missing("POST", f"{path}/oauth/initiate", requests.not_offered(_OAUTH), _OAUTH, status=501),
     )
 
 
@@ -270,12 +284,12 @@ def _missing_routes(base: str) -> tuple[Route[Any], ...]:
     )
     return (
         *(
-            _missing(method, f"{base}/{path}", requests.not_offered(sentence), sentence)
+            _missing(method, f"{base}/{path}", requests.not_offered(sentence), sentence, status=501)
             for path, methods, sentence in declined
             for method in methods
         ),
         *(
-            _missing(method, path, requests.absent(sentence), sentence)
+            _missing(method, path, requests.absent(sentence), sentence, status=404)
             for path, methods, sentence in absent
             for method in methods
         ),
@@ -291,15 +305,45 @@ def _row(
     *,
     takes: type | None = None,
     gives: type,
+    status: int = 200,
+    asks: tuple[Parameter, ...] = (),
 ) -> Route[Any]:
-    return Route(method, path, decode, answer=answer, scopes=_SCOPES, summary=summary, takes=takes, gives=gives)
+    return Route(
+        method,
+        path,
+        decode,
+        answer=answer,
+        scopes=_SCOPES,
+        summary=summary,
+        takes=takes,
+        gives=gives,
+        status=status,
+        asks=asks,
+    )
 
 
 def _deletion(path: str, kind: type[res.Content], summary: str) -> Route[Any]:
     return _row(
-        "DELETE", path, requests.deletion_of(kind), replies.deleted, summary, gives=Success[shapes.ResourceDeleted]
+        "DELETE",
+        path,
+        requests.deletion_of(kind),
+        replies.deleted,
+        summary,
+        gives=Success[shapes.ResourceDeleted],
+        asks=parameters.RESOURCE_SCOPE,
     )
 
 
-def _missing(method: str, path: str, decode: Callable[[Request], Operation[Never]], sentence: str) -> Route[Any]:
-    return Route(method, path, decode, answer=replies.nothing, scopes=_SCOPES, summary=f"Not offered: {sentence}")
+def _missing(
+    method: str, path: str, decode: Callable[[Request], Operation[Never]], sentence: str, *, status: int
+) -> Route[Any]:
+    return Route(
+        method,
+        path,
+        decode,
+        answer=replies.nothing,
+        scopes=_SCOPES,
+        summary=f"Not offered: {sentence}",
+        gives=ErrorBody,
+        status=status,
+    )

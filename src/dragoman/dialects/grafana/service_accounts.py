@@ -6,7 +6,6 @@ holds what either has.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
@@ -31,6 +30,8 @@ from dragoman.core.admission import (
 )
 from dragoman.core.errors import BadRequest
 from dragoman.core.names import Scope
+from dragoman.dialects.grafana import parameters
+from dragoman.dialects.grafana.times import rfc3339_s
 from dragoman.wire import structs
 from dragoman.wire.dialect import Reply, Request, Route, json_reply
 
@@ -114,6 +115,10 @@ class IssuedToken(Struct, frozen=True):
     id: int
     name: str
     key: str
+
+
+class Told(Struct, frozen=True):
+    message: str
 
 
 # -- requests --------------------------------------------------------------------------------------------------------
@@ -208,11 +213,11 @@ def issued(credential: IssuedCredential, request: Request) -> Reply:
 
 
 def account_gone(gone: AccountGone, request: Request) -> Reply:
-    return json_reply({"message": "Service account deleted"})
+    return json_reply(Told("Service account deleted"))
 
 
 def token_gone(gone: CredentialGone, request: Request) -> Reply:
-    return json_reply({"message": "API key deleted"})
+    return json_reply(Told("API key deleted"))
 
 
 def _shown(account: ServiceAccount) -> Account:
@@ -229,8 +234,8 @@ def _shown(account: ServiceAccount) -> Account:
         tokens=account.credentials,
         avatarUrl="",
         teams=(),
-        createdAt=_time(account.created_at),
-        updatedAt=_time(account.updated_at),
+        createdAt=rfc3339_s(account.created_at),
+        updatedAt=rfc3339_s(account.updated_at),
     )
 
 
@@ -239,17 +244,13 @@ def _token(credential: AccountCredential, at: float) -> Token:
     return Token(
         id=credential.number,
         name=credential.name,
-        created=_time(credential.created_at),
-        lastUsedAt=None if credential.last_used_at is None else _time(credential.last_used_at),
-        expiration=None if credential.expires_at is None else _time(credential.expires_at),
+        created=rfc3339_s(credential.created_at),
+        lastUsedAt=None if credential.last_used_at is None else rfc3339_s(credential.last_used_at),
+        expiration=None if credential.expires_at is None else rfc3339_s(credential.expires_at),
         secondsUntilExpiration=left_s if 0 < left_s < SOON_S else 0.0,
         hasExpired=credential.expires_at is not None and left_s <= 0,
         isRevoked=credential.revoked,
     )
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 # -- routes ----------------------------------------------------------------------------------------------------------
@@ -273,6 +274,7 @@ def _account_routes(one: str) -> tuple[Route[Any], ...]:
             summary="Make a service account",
             takes=NewAccount,
             gives=Account,
+            status=201,
         ),
         Route(
             "GET",
@@ -282,6 +284,7 @@ def _account_routes(one: str) -> tuple[Route[Any], ...]:
             scopes=_READ,
             summary="Service accounts whose name holds `query`, page by page",
             gives=Accounts,
+            asks=parameters.ACCOUNTS,
         ),
         Route(
             "GET",
@@ -309,6 +312,7 @@ def _account_routes(one: str) -> tuple[Route[Any], ...]:
             answer=account_gone,
             scopes=_WRITE,
             summary="Delete it and revoke its credentials",
+            gives=Told,
         ),
     )
 
@@ -322,6 +326,7 @@ def _credential_routes(many: str) -> tuple[Route[Any], ...]:
             answer=tokens,
             scopes=_READ,
             summary="Its credentials, without their texts",
+            gives=tuple[Token, ...],
         ),
         Route(
             "POST",
@@ -340,5 +345,6 @@ def _credential_routes(many: str) -> tuple[Route[Any], ...]:
             answer=token_gone,
             scopes=_WRITE,
             summary="Revoke one of its credentials",
+            gives=Told,
         ),
     )

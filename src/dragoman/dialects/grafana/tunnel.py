@@ -3,20 +3,24 @@
 Every answer is 200 with `status: "success"` but for refusals; the client logs 204 as an error (quirk Q21).
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from dragoman.core.agents import NO_ARGUMENTS, Repeat, ToolSpec
-from dragoman.core.errors import BadRequest
+from dragoman.core.errors import BadRequest, DragomanError, Expired, NotFound
 from dragoman.core.names import Scope
 from dragoman.core.tunnel import TOOLSET, LendTools, PollTunnel, ToolsLent, TunnelWork
 from dragoman.core.waits import AnswerClientTool, ClaimClientTool, Settled, WaitingCall
-from dragoman.dialects.grafana.ids import read_request_id, request_id
+from dragoman.dialects.grafana import errors
+from dragoman.dialects.grafana.encode import success
+from dragoman.dialects.grafana.ids import TOOL_NAME, read_request_id, request_id
+from dragoman.dialects.grafana.messages import object_of
+from dragoman.dialects.grafana.shapes import Success
+from dragoman.dialects.grafana.times import rfc3339
 from dragoman.wire import structs
-from dragoman.wire.dialect import Reply, Request, Route, json_reply
+from dragoman.wire.dialect import Reply, Request, Route
 
 HELD_S = 120.0
 """How long a run waits for a lent tool. The client polls every 5 s, and a command of its may take a while."""
@@ -65,6 +69,26 @@ class Work(Struct, frozen=True):
     expires_at: str
 
 
+class Polled(Struct, frozen=True, omit_defaults=True):
+    """Nothing in it = there is nothing to do."""
+
+    send_tools: bool = False
+    request: Work | UnsetType = UNSET
+
+
+class Lent(Struct, frozen=True):
+    tools: int
+    """How many there are now."""
+
+
+class Claimed(Struct, frozen=True):
+    claimed: bool
+
+
+class Accepted(Struct, frozen=True):
+    accepted: bool
+
+
 def routes(base: str) -> tuple[Route[Any], ...]:
     """The four paths under `base`."""
     one = f"{base}/tunnel/requests/{{requestId}}"
@@ -78,6 +102,7 @@ def routes(base: str) -> tuple[Route[Any], ...]:
             counted=False,  # twelve a minute while nothing happens: they must not use up what the person may ask
             summary="Ask whether the assistant wants something run on this machine",
             takes=Poll,
+            gives=Success[Polled],
         ),
         Route(
             "POST",
@@ -87,9 +112,27 @@ def routes(base: str) -> tuple[Route[Any], ...]:
             scopes=_SCOPES,
             summary="Say which tools this machine lends to the assistant",
             takes=Lend,
+            gives=Success[Lent],
         ),
-        Route("POST", f"{one}/claim", claim, answer=_claimed, scopes=_SCOPES, summary="Take up a request"),
-        Route("POST", f"{one}/result", result, answer=_settled, scopes=_SCOPES, summary="Answer it", takes=Result),
+        Route(
+            "POST",
+            f"{one}/claim",
+            claim,
+            answer=_claimed,
+            scopes=_SCOPES,
+            summary="Take up a request",
+            gives=Success[Claimed],
+        ),
+        Route(
+            "POST",
+            f"{one}/result",
+            result,
+            answer=_settled,
+            scopes=_SCOPES,
+            summary="Answer a request",
+            takes=Result,
+            gives=Success[Accepted],
+        ),
     )
 
 
@@ -118,12 +161,25 @@ def result(request: Request) -> AnswerClientTool:
 
 
 def _spec(tool: LentTool) -> ToolSpec:
+    """Models' servers refuse a whole question for one tool that they cannot take: so it is refused here."""
     tool_name, _, action = tool.name.partition("_")
     if not tool_name or not action:
         raise BadRequest(f"tools: the name {tool.name[:100]!r} has no tool and action joined by an underscore.")
+    if TOOL_NAME.fullmatch(tool.name) is None:
+        raise BadRequest(f"tools: the name {tool.name[:100]!r} must be 1 to 64 letters, digits, _ or -.")
+    schema = {"type": "object", **tool.input_schema}
+    if schema["type"] != "object":
+        raise BadRequest(f"tools: the inputSchema of {tool.name} must be of type object.")
     hints = tool.annotations
     repeat = Repeat.PURE if hints.read_only_hint else Repeat.IDEMPOTENT if hints.idempotent_hint else Repeat.ONCE
-    return ToolSpec(tool.name, tool.description, tool.input_schema, repeat=repeat, toolset=TOOLSET, held_s=HELD_S)
+    return ToolSpec(tool.name, tool.description, schema, repeat=repeat, toolset=TOOLSET, held_s=HELD_S)
+
+
+def fail(error: DragomanError, request: Request) -> Reply | None:
+    """The client knows 404 for a request that is gone or has expired; None if there is nothing special to say."""
+    if not isinstance(error, Expired) or "requestId" not in request.params:
+        return None
+    return errors.fail(NotFound(error.detail, what="call"), request)
 
 
 def _hash(text: str) -> str:
@@ -137,12 +193,7 @@ def _compact(value: Any) -> str:
 
 
 def _polled(work: TunnelWork, request: Request) -> Reply:
-    data: dict[str, object] = {}
-    if work.send_tools:
-        data["send_tools"] = True
-    if work.call is not None:
-        data["request"] = _work(work.call)
-    return _success(data)
+    return success(Polled(work.send_tools, UNSET if work.call is None else _work(work.call)))
 
 
 def _work(waiting: WaitingCall) -> Work:
@@ -151,35 +202,19 @@ def _work(waiting: WaitingCall) -> Work:
         request_id(waiting.run, waiting.call.id),
         tool,
         action,
-        _arguments(waiting.call.arguments),
-        _time(waiting.asked_at),
-        _time(waiting.expires_at),
+        object_of(waiting.call.arguments) or {},
+        rfc3339(waiting.asked_at),
+        rfc3339(waiting.expires_at),
     )
 
 
-def _arguments(text: str) -> dict[str, Any]:
-    """What a model wrote may be anything; a tool of the client takes an object."""
-    try:
-        return msgspec.json.decode(text or "{}", type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _lent(lent: ToolsLent, request: Request) -> Reply:
-    return _success({"tools": lent.count})
+    return success(Lent(lent.count))
 
 
 def _claimed(settled: Settled, request: Request) -> Reply:
-    return _success({"claimed": True})
+    return success(Claimed(True))
 
 
 def _settled(settled: Settled, request: Request) -> Reply:
-    return _success({"accepted": True})
-
-
-def _success(data: dict[str, object]) -> Reply:
-    return json_reply({"status": "success", "data": data})
+    return success(Accepted(True))

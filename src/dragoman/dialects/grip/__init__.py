@@ -5,13 +5,20 @@ from typing import Any, Never
 from dragoman.core.names import Scope
 from dragoman.dialects.grip import decode, encode, shapes
 from dragoman.dialects.grip.session_files import SESSION_FILES
-from dragoman.wire.dialect import Dialect, Example, Route, Streamed
+from dragoman.wire.dialect import Dialect, Example, Parameter, Route, Streamed
 
 
 def _not_offered(method: str, path: str, sentence: str, *, open: bool = False) -> Route[Never]:
     """A route of Grip's that this server knows and declines with 501."""
     return Route(
-        method, path, decode.not_offered(sentence), answer=encode.nothing, open=open, summary=f"Not offered: {sentence}"
+        method,
+        path,
+        decode.not_offered(sentence),
+        answer=encode.nothing,
+        open=open,
+        summary=f"Not offered: {sentence}",
+        gives=shapes.ErrorBody,
+        status=501,
     )
 
 
@@ -125,6 +132,9 @@ _ROUTES: tuple[Route[Any], ...] = (
         decode.search_memory,
         answer=encode.nothing,
         summary="Not offered, but the query is checked",
+        gives=shapes.ErrorBody,
+        status=501,
+        asks=(Parameter("q", "What is looked for", required=True),),
     ),
     _not_offered("GET", "/api/v1/memory", "This server keeps no memory across sessions."),
     _not_offered("GET", "/api/v1/config", "This server shows no configuration over HTTP; run `dragoman config show`."),
@@ -182,6 +192,7 @@ DIALECT = Dialect(
     routes=_ROUTES,
     credential=decode.credential,
     fail=encode.fail,
+    refusal=shapes.ErrorBody,
     examples=_EXAMPLES,
     files=SESSION_FILES,
 )

@@ -301,7 +301,7 @@ class MemoryStore:
 
     async def live_of(self, project: ProjectId, owner: str) -> Sequence[ConversationInfo]:
         check_keys(project=project, owner=owner)
-        return tuple(info for info in self._kept.live(project) if info.owner == owner)
+        return tuple(info for info in self._kept.live(project) if owner in ("", info.owner))
 
     async def delete(self, project: ProjectId, conversation: ConversationId) -> Sequence[RunId] | None:
         check_keys(project=project, conversation=conversation)

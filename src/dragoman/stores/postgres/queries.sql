@@ -449,11 +449,11 @@ left join (
 order by c.updated_at desc, c.id
 
 -- name: conversations_live
--- $1: project; $2: owner. Of all that they have, only what is at work is looked at.
+-- $1: project; $2: owner, '' = anybody's. Of all that they have, only what is at work is looked at.
 select c.id, c.tape, c.title, c.origin, c.created_at, c.updated_at, c.messages, c.turns, c.head, c.live_run, c.owner,
     c.shared, c.archived
 from runs r, lateral (select * from conversations where tape = r.place >> 32 offset 0) c
-where r.ended = 0 and r.status = 'running' and r.project = $1 and c.owner = $2
+where r.ended = 0 and r.status = 'running' and r.project = $1 and ($2::text = '' or c.owner = $2)
 order by r.number
 
 -- name: turns_since

@@ -145,7 +145,7 @@ from (
 ) c
 
 -- name: conversations_live
--- ?1: project; ?2: owner.
+-- ?1: project; ?2: owner, '' = anybody's.
 select cast('[' || group_concat(
     '{"id":' || json_quote(c.id) || ',"tape":' || c.tape || ',"title":' || json_quote(c.title)
     || ',"origin":' || json_quote(c.origin) || ',"created_at":' || c.created_at || 'e-6,"updated_at":' || c.updated_at
@@ -159,7 +159,7 @@ from (
         coalesce((select max(d.place) from deltas d where d.place > c.tape << 32 and d.place < (c.tape + 1) << 32), 0)
     ) & 4294967295 as head
     from runs n indexed by runs_open cross join conversations c on c.tape = n.place >> 32
-    where n.ended = 0 and n.status = 'running' and c.project = ?1 and c.owner = ?2
+    where n.ended = 0 and n.status = 'running' and c.project = ?1 and (?2 = '' or c.owner = ?2)
     order by n.number
 ) c
 
