@@ -35,19 +35,25 @@ OTHERS_S, OTHERS_EVERY_S = 10.0, 0.05
 ROUNDS = 3
 RESUMED_MAX = 20
 RUNS, READERS, LONG_TOOLS = 100, 1000, 5
+SCENES = ("idle", "listeners", "deaf", "drain")
 
 
 # -- idle (R20) ------------------------------------------------------------------------------------------------------
 
 
-async def idle(scratch: Path, count: int, *, watch_s: float, say: Say) -> list[Figure]:
-    """`count` readers of runs that say nothing, for `watch_s`; then a stop."""
-    async with start(scratch, "idle", silence(), drain_s=1.0) as server:
-        runs = [await server.begin(f"wait {number}", f"i{number}") for number in range(-(-count // READERS_PER_RUN))]
+async def idle(scratch: Path, count: int, *, watch_s: float, say: Say, chats: bool = False) -> list[Figure]:
+    """`count` readers of runs that say nothing, or listeners to chats in which these are, for `watch_s`; then a stop."""
+    name = "listeners" if chats else "idle"
+    async with start(scratch, name, silence(), drain_s=1.0) as server:
+        runs = range(-(-count // READERS_PER_RUN))
+        if chats:
+            requests = [server.listen(await server.begin_chat(f"wait {number}")) for number in runs]
+        else:
+            requests = [server.follow(await server.begin(f"wait {number}", f"i{number}")) for number in runs]
         before_mib = measure.rss_mib(server.pid)
         crowd, began = Crowd(), time.monotonic()
-        await crowd.open(server.url, [server.follow(run) for run in spread_over(runs, count)])
-        say(f"{count} readers of {len(runs)} runs, opened in {time.monotonic() - began:.1f} s")
+        await crowd.open(server.url, spread_over(requests, count))
+        say(f"{count} {name} of {len(runs)} runs, opened in {time.monotonic() - began:.1f} s")
         await asyncio.sleep(SILENCE_S + 1)  # until each has heard once, and what that takes is there
         cpu, comments = measure.cpu(server.pid).total_s, crowd.comments
         await asyncio.sleep(watch_s)
@@ -62,10 +68,10 @@ async def idle(scratch: Path, count: int, *, watch_s: float, say: Say) -> list[F
         closed_s = await _stop(server, crowd) - server.drain_s
         say(f"closed {closed_s:.1f} s after its {server.drain_s:g} s of draining")
     return [
-        Figure("idle-rss", f"resident per idle reader, {count} of them", "KiB", (each_kib,), RSS_KIB_MAX),
-        Figure("idle-cpu", f"a core's share, {count} idle readers", "%", (cpu_share * 100,), CPU_PERCENT_MAX),
-        Figure("idle-others", "other requests meanwhile, p99", "ms", (others.p99,), OTHERS_MS_MAX),
-        Figure("idle-closed", "all closed after the drain", "s", (closed_s,), CLOSED_S_MAX),
+        Figure(f"{name}-rss", f"resident per reader, {count} {name}", "KiB", (each_kib,), RSS_KIB_MAX),
+        Figure(f"{name}-cpu", f"a core's share, {count} {name}", "%", (cpu_share * 100,), CPU_PERCENT_MAX),
+        Figure(f"{name}-others", "other requests meanwhile, p99", "ms", (others.p99,), OTHERS_MS_MAX),
+        Figure(f"{name}-closed", "all closed after the drain", "s", (closed_s,), CLOSED_S_MAX),
     ]
 
 
@@ -235,12 +241,14 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--deaf", type=int, default=500, metavar="N", help="readers that never read (default 500)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"runs beside them (default {ROUNDS})")
     parser.add_argument("--drain", type=float, default=25.0, metavar="S", help="time for runs to end (default 25)")
-    parser.add_argument("--only", default="idle,deaf,drain", metavar="SCENES", help="of idle, deaf, drain; with commas")
+    parser.add_argument(
+        "--only", default=",".join(SCENES), metavar="SCENES", help=f"of {', '.join(SCENES)}; with commas"
+    )
     parser.add_argument("--scratch", type=Path, help="folder for databases; choose a disk, not memory")
     arguments = parser.parse_args(given)
     arguments.scenes = arguments.only.split(",")
-    if unknown := set(arguments.scenes) - {"idle", "deaf", "drain"}:
-        parser.error(f"--only knows idle, deaf, drain, not {', '.join(sorted(unknown))}")
+    if unknown := set(arguments.scenes) - set(SCENES):
+        parser.error(f"--only knows {', '.join(SCENES)}, not {', '.join(sorted(unknown))}")
     return arguments
 
 
@@ -252,6 +260,8 @@ async def _scenes(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
     found: list[Figure] = []
     if "idle" in arguments.scenes:
         found += await idle(scratch, arguments.n, watch_s=arguments.watch, say=_say)
+    if "listeners" in arguments.scenes:
+        found += await idle(scratch, arguments.n, watch_s=arguments.watch, say=_say, chats=True)
     if "deaf" in arguments.scenes:
         found += await deaf(scratch, arguments.deaf, rounds=arguments.rounds, say=_say)
     if "drain" in arguments.scenes:

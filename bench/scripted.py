@@ -45,6 +45,8 @@ POUR_REPLIES, POUR_PIECES, POUR_PIECE = 11, 900, "0123456789abcdef" * 64
 POUR_WAIT_S = 3
 """Before it pours, readers have so long to come."""
 
+CHATS = "/api/plugins/grafana-assistant-app/resources/api"
+
 _WRITE_MEMORY = re.compile(r"skmem:\(r\d+,rb\d+,t\d+,tb\d+,f\d+,w(\d+),")
 _TIME_WAIT, _LISTEN = "06", "0A"
 """States in /proc/net/tcp (include/net/tcp_states.h)."""
@@ -97,6 +99,20 @@ class Server:
             if answer.status != 200:
                 raise Failed(f"a run could not be begun: {answer.status} {await answer.text()}")
             return answer.headers["x-run-id"]
+
+    async def begin_chat(self, prompt: str) -> str:
+        """Start a chat over Grafana's API; its id."""
+        async with (
+            aiohttp.ClientSession(headers=self.headers) as asking,
+            asking.post(f"{self.url}{CHATS}/v1/assistant/chats", json={"prompt": prompt}) as answer,
+        ):
+            if answer.status != 200:
+                raise Failed(f"a chat could not be begun: {answer.status} {await answer.text()}")
+            return msgspec.json.decode(await answer.read())["data"]["chatId"]
+
+    def listen(self, chat: str) -> bytes:
+        """The request of a listener to that chat."""
+        return request_for(self.url, f"{CHATS}/events/chats/{chat}", self.headers)
 
     def follow(self, run: str, *, after: int = 0) -> bytes:
         """The request of a reader of that run."""

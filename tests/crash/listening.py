@@ -94,7 +94,7 @@ class Frame(msgspec.Struct):
 class _Reader:
     """What readers of both kinds do alike: connect, be cut, connect again."""
 
-    def __init__(self, stage: Scene, name: str, project: str, how: str, preferred: Server) -> None:
+    def __init__(self, stage: Scene, name: str, project: str, how: str, preferred: Server | None) -> None:
         self._stage = stage
         self._world: World = stage.world
         self._name = name
@@ -140,12 +140,14 @@ class _Reader:
 
 
 class ChatReader(_Reader):
-    def __init__(self, stage: Scene, name: str, project: str, how: str, preferred: Server) -> None:
+    def __init__(self, stage: Scene, name: str, project: str, how: str, preferred: Server | None) -> None:
         super().__init__(stage, name, project, how, preferred)
         self._told: dict[str, Any] = {}
         """What each message was said to be last."""
         self._begun: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
+        self._cancelled: set[str] = set()
+        """Of these some were never begun."""
         self._created: Counter[str] = Counter()
         self._missing: list[dict[str, Any]] = []
         """What the chat says and this reader has not heard, when it was last looked at."""
@@ -190,8 +192,7 @@ class ChatReader(_Reader):
                         self._wrong(f"was refused behind {self._cursor!r}: {text}")
                     return
                 async for frame in self._frames_of(answer, number):
-                    self._take(frame)
-                    self._hear(frame)
+                    self.take(frame)
                     frames += 1
                     if frames >= frames_max or self._wronged:
                         self._cut()
@@ -200,7 +201,8 @@ class ChatReader(_Reader):
             world.history.add("info", "listen", number, text=repr(error))
             self._cut()
 
-    def _hear(self, frame: Frame) -> None:
+    def take(self, frame: Frame) -> None:
+        self._take(frame)
         told = msgspec.json.decode(frame.data)
         kind, data = told["type"], told["data"]
         if kind.startswith("MESSAGE_"):
@@ -211,6 +213,8 @@ class ChatReader(_Reader):
             self._begun[data["taskId"]] += 1
         elif kind in ENDS:
             self._ended[data["taskId"]] += 1
+            if data.get("error") == "cancelled":
+                self._cancelled.add(data["taskId"])
 
     # -- the verdict -----------------------------------------------------------------------------------------------
 
@@ -219,8 +223,8 @@ class ChatReader(_Reader):
         await asyncio.wait({saying})
         while not self._wronged and not self._world.gave_up.is_set():
             said = await self._messages(chat)
-            if said is not None and all(self._told.get(each["id"]) == each for each in said) and self._last_ended(said):
-                self._judge(said)
+            if said is not None and self.knows(said):
+                self.judge(said)
                 return
             self._missing = [each for each in said or () if self._told.get(each["id"]) != each]
             await asyncio.sleep(TOLD_POLL_S)
@@ -237,20 +241,23 @@ class ChatReader(_Reader):
         except CONNECTION_ERRORS:
             return None
 
-    def _last_ended(self, said: list[dict[str, Any]]) -> bool:
-        return not said or self._ended[_run_of(said[-1])] == 1
+    def knows(self, said: list[dict[str, Any]]) -> bool:
+        """Whether nothing of what the chat says need be waited for any more."""
+        told = all(self._told.get(each["id"]) == each for each in said)
+        return told and (not said or self._ended[_run_of(said[-1])] > 0)
 
-    def _judge(self, said: list[dict[str, Any]]) -> None:
+    def judge(self, said: list[dict[str, Any]]) -> None:
         for told in sorted(self._told.keys() - {each["id"] for each in said}):
             if not self._told[told]["hidden"]:
                 self._wrong(f"was told of the message {told}, which the chat has not")
         for message, count in self._created.items():
             if count != 1:
                 self._wrong(f"was told {count} times that {message} was created")
-        executed = [(self._begun[run], self._ended[run]) for run in dict.fromkeys(map(_run_of, said))]
-        while executed and executed[0] == (0, 0):  # over before it came
-            executed.pop(0)
-        if any(each not in ((1, 1), (0, 1)) for each in executed):
+        runs = list(dict.fromkeys(map(_run_of, said)))
+        while runs and not self._begun[runs[0]] and not self._ended[runs[0]]:  # over before it came
+            runs.pop(0)
+        executed = [(max(self._begun[run], run in self._cancelled), self._ended[run]) for run in runs]
+        if any(each != (1, 1) for each in executed):
             self._wrong(f"was told of turns' beginnings and ends: {executed}")
 
 

@@ -74,6 +74,11 @@ async def test_nothing_is_lost_by_kills_at_random_under_load(tmp_path: Path, rea
     assert result.acknowledged > 16
 
 
+async def test_readers_of_chats_and_tasks_hear_everything_once_over_a_kill(tmp_path: Path, ready: Template):
+    result = await carried_out(Trial("R10", SEED, options={"kills": 1}), tmp_path, ready)
+    assert result.kills == 1 and result.measured["cuts"][0] > 10
+
+
 async def test_restarts_alone_use_up_no_tries(tmp_path: Path, ready: Template):
     assert (await carried_out(Trial("R07", SEED, options={"silent": True}), tmp_path, ready)).kills == 11
 

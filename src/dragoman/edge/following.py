@@ -1,13 +1,16 @@
 """Following a run by its id: where the reader stands, its entries as frames, and what is said when they are gone."""
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from dragoman.core.errors import BadRequest, DragomanError, Expired, FieldFault
 from dragoman.core.events import Entry, dump_event, is_end
 from dragoman.core.names import RunId
 from dragoman.core.operations import FollowRun, RunView, Started
 from dragoman.wire import sse
-from dragoman.wire.dialect import Request, Streamed
+from dragoman.wire.dialect import Parameter, Request, Streamed
 
 CURSOR_HEADER = "last-event-id"
 CURSOR_FIELDS = ("from", "starting_after")
@@ -16,6 +19,13 @@ CURSOR_MAX = 2**53
 CURSOR_DIGITS_MAX = 16
 RETRY_MS = 2000
 """How long a reader that is sent away waits before it connects again."""
+
+
+_Cursor = Annotated[int, Meta(ge=0, le=CURSOR_MAX)]
+CURSORS = (
+    Parameter("Last-Event-ID", "The seq of the last entry you have; the header counts first", _Cursor, "header"),
+    *(Parameter(field, "The same, for callers that cannot send headers", _Cursor) for field in CURSOR_FIELDS),
+)
 
 
 class RunExpired(Expired):

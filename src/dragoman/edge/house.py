@@ -4,8 +4,10 @@
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from math import ceil
+from typing import Any
 from urllib.parse import quote
 
+from msgspec import UNSET, Struct, UnsetType
 from starlette.types import Scope as AsgiScope
 
 from dragoman.core import errors
@@ -13,7 +15,7 @@ from dragoman.core.names import RunId, Scope
 from dragoman.core.operations import CancelRun, ReadRun, ReadStatus, RunView, Status, Timeline
 from dragoman.edge import approvals
 from dragoman.edge.authenticate import Door, Passed
-from dragoman.edge.following import ENTRIES, RunExpired, entry_json, follow
+from dragoman.edge.following import CURSORS, ENTRIES, RunExpired, entry_json, follow
 from dragoman.edge.metrics import MEDIA_TYPE, Metrics
 from dragoman.edge.readiness import Readiness
 from dragoman.runtime.readers import OPEN
@@ -43,6 +45,20 @@ def _status_of(error: errors.DragomanError) -> int:
     return STATUSES.get(error.code, 500)
 
 
+class Fault(Struct, frozen=True):
+    code: str
+    message: str
+    request_id: str | UnsetType = UNSET
+
+
+class Refusal(Struct, frozen=True):
+    """`run` and `read` only if a run's events are kept no longer: what became of it, and where to read that."""
+
+    error: Fault
+    run: dict[str, Any] | UnsetType = UNSET
+    read: str | UnsetType = UNSET
+
+
 def _fail(error: errors.DragomanError, request: Request | None) -> Reply:
     headers: list[tuple[str, str]] = []
     if isinstance(error, errors.NotAuthenticated):
@@ -51,12 +67,9 @@ def _fail(error: errors.DragomanError, request: Request | None) -> Reply:
         headers.append(("allow", ", ".join(error.allowed)))
     if isinstance(error, errors.LimitReached | errors.Unavailable | errors.StillRunning):
         headers.append(("retry-after", str(max(1, ceil(error.retry_after_s)))))
-    body: dict[str, object] = {"code": error.code, "message": error.detail}
-    if request is not None:
-        body["request_id"] = request.id
-    answer: dict[str, object] = {"error": body}
+    answer = Refusal(Fault(error.code, error.detail, UNSET if request is None else request.id))
     if isinstance(error, RunExpired):
-        answer |= {"run": _run_json(error.run), "read": f"/api/runs/{quote(error.run.id, safe='')}"}
+        answer = Refusal(answer.error, _run_json(error.run), f"/api/runs/{quote(error.run.id, safe='')}")
     return json_reply(answer, status=_status_of(error), headers=tuple(headers))
 
 
@@ -119,6 +132,7 @@ HOUSE = Dialect(
             stream=ENTRIES,
             scopes=(Scope.CHAT_READ,),
             summary="A run's events as they come, from behind Last-Event-ID, ?from= or ?starting_after=",
+            asks=CURSORS,
         ),
         Route(
             "POST",
@@ -126,6 +140,7 @@ HOUSE = Dialect(
             lambda request: CancelRun(_run_id(request)),
             answer=_cancelled,
             scopes=(Scope.RUNS_CANCEL,),
+            status=202,
             summary="Stop a run; asking twice is harmless, and `cancelling` says that its end is still to come",
         ),
         *approvals.ROUTES,
@@ -140,6 +155,7 @@ HOUSE = Dialect(
     ),
     credential=bearer,
     fail=_fail,
+    refusal=Refusal,
 )
 
 _METRICS_ROUTE = Route("GET", "/metrics", lambda request: ReadStatus(), answer=_status, scopes=(Scope.METRICS_READ,))

@@ -81,7 +81,7 @@ class Encoder(Protocol):
         ...
 
     def silence(self) -> bytes:
-        """What keeps the connection alive when nothing happens. It is said, sooner or later, before all that follows."""
+        """What keeps the connection alive when nothing happens. It is said, sooner or later, before what follows."""
         ...
 
     @property

@@ -258,7 +258,10 @@ def test_an_approval_is_asked_for_behind_the_call() -> None:
 
 def test_long_arguments_are_asked_about_by_their_beginning() -> None:
     asked = ev.ApprovalRequested(ToolCall(CallId("c1"), "look", "x" * 1_001), "hash", AT + 4 + 120)
-    assert f"it would run with {'x' * 1_000}… (and 1 more characters, which are not shown); decide" in only(tell(asked), "step.approval")["description"]
+    assert (
+        f"it would run with {'x' * 1_000}… (and 1 more characters, which are not shown); decide"
+        in only(tell(asked), "step.approval")["description"]
+    )
 
 
 def test_a_client_is_asked_to_run_its_tool_while_the_stream_goes_on() -> None:
