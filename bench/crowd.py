@@ -5,7 +5,7 @@ import re
 import resource
 import socket
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from bench.targets import Failed
@@ -17,6 +17,8 @@ FILES_SPARE = 256
 DEAF_BUFFER_BYTES = 4096
 """Of a reader that never reads: small, so that what it does not take stays with the server, where it is measured."""
 RECEIVE_BYTES = 1 << 18
+
+T = TypeVar("T")
 
 _IDS = re.compile(rb"^id: (\d+)$", re.MULTILINE)
 
@@ -164,7 +166,7 @@ def ids_of(body: bytes) -> list[int]:
     return [int(found) for found in _IDS.findall(whole)]
 
 
-def spread_over(runs: Iterable[str], count: int) -> list[str]:
-    """Which run each of `count` readers follows: as many for each."""
+def spread_over(runs: Iterable[T], count: int) -> list[T]:
+    """Which run each of `count` readers follows, or by which request: as many for each."""
     known = list(runs)
     return [known[number % len(known)] for number in range(count)]

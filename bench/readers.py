@@ -42,7 +42,7 @@ SCENES = ("idle", "listeners", "deaf", "drain")
 
 
 async def idle(scratch: Path, count: int, *, watch_s: float, say: Say, chats: bool = False) -> list[Figure]:
-    """`count` readers of runs that say nothing, or listeners to chats in which these are, for `watch_s`; then a stop."""
+    """`count` readers of runs that say nothing, or with `chats` listeners to theirs, for `watch_s`; then a stop."""
     name = "listeners" if chats else "idle"
     async with start(scratch, name, silence(), drain_s=1.0) as server:
         runs = range(-(-count // READERS_PER_RUN))

@@ -10,14 +10,17 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="memory and connectio
 
 
 @linux
-async def test_idle_readers_are_watched_and_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "chats"), [("idle", False), ("listeners", True)])
+async def test_idle_readers_are_watched_and_sent_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, chats: bool
+) -> None:
     monkeypatch.setattr(readers, "SILENCE_S", 0.5)  # how long is waited, not how long the server is silent
     monkeypatch.setattr(readers, "OTHERS_S", 0.2)
     said: list[str] = []
-    found = await readers.idle(tmp_path, 30, watch_s=0.2, say=said.append)
-    assert [figure.key for figure in found] == ["idle-rss", "idle-cpu", "idle-others", "idle-closed"]
+    found = await readers.idle(tmp_path, 30, watch_s=0.2, say=said.append, chats=chats)
+    assert [figure.key for figure in found] == [f"{name}-{what}" for what in ("rss", "cpu", "others", "closed")]
     assert all(figure.budget for figure in found) and found[2].median > 0
-    assert said[0].startswith("30 readers of 1 runs, opened in ")
+    assert said[0].startswith(f"30 {name} of 1 runs, opened in ")
 
 
 @linux
@@ -37,7 +40,7 @@ def test_a_scene_that_does_not_exist_is_refused_by_name(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as refused:
         readers.main(["--only", "idle,busy"])
     assert refused.value.code == 2
-    assert "--only knows idle, deaf, drain, not busy" in capsys.readouterr().err
+    assert "--only knows idle, listeners, deaf, drain, not busy" in capsys.readouterr().err
 
 
 def test_more_readers_than_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

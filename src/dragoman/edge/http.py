@@ -86,13 +86,12 @@ class _Joining:
     """What an answer is written to: a head that announces its body's length waits for the body, and both go in one
     write. Each write costs a system call and wakes the peer; whoever announces a length has the body at hand."""
 
-    __slots__ = ("_began", "_head", "_transport", "is_closing")
+    __slots__ = ("_began", "_head", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._began = False
         self._head = b""
-        self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
         if self._head:
@@ -103,6 +102,9 @@ class _Joining:
                 self._head = data
                 return
         self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
     def close(self) -> None:
         if self._head:
