@@ -1,7 +1,7 @@
 """Sealing: secrets that must be used again, such as another system's credential, lie in the store encrypted.
 
 The key is not in the store: it comes from DRAGOMAN_SECRET_KEY or from `HOME/secret-key`, so that a stolen database
-gives nothing away. AES-256-GCM binds each secret to its place: a sealed text that is moved to another one cannot be
+gives nothing away. XChaCha20-Poly1305 binds each secret to its place: a sealed text that is moved to another one cannot be
 opened. See docs/decisions/0038.
 """
 
@@ -19,7 +19,8 @@ SECRET_KEY_FILE = "secret-key"
 
 _FORM = "s1"
 """Begins every sealed text: which cipher, and in what order the parts stand."""
-_NONCE_BYTES = 12
+_NONCE_BYTES = 24
+"""Long enough to be drawn at random for every secret there will ever be."""
 
 
 class BadSecretKey(DragomanError):
@@ -41,16 +42,17 @@ class Sealer:
 
     def seal(self, secret: bytes, context: str) -> str:
         """ASCII text that only this key opens, and only in the same context: what the secret is and whose."""
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 most servers keep no secrets
+        from nacl import bindings  # noqa: PLC0415 most servers keep no secrets
 
         nonce = self._random_bytes(_NONCE_BYTES)
-        sealed = nonce + AESGCM(self._key).encrypt(nonce, secret, context.encode())
+        encrypt = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt
+        sealed = nonce + encrypt(secret, context.encode(), nonce, self._key)
         return f"{_FORM}.{self.id}.{base64.urlsafe_b64encode(sealed).decode()}"
 
     def open(self, text: str, context: str) -> bytes:
         """Raises Unavailable if it was sealed with another key, in another context, or is damaged."""
-        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 as above
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 as above
+        from nacl import bindings  # noqa: PLC0415 as above
+        from nacl.exceptions import CryptoError  # noqa: PLC0415 as above
 
         form, _, rest = text.partition(".")
         key_id, _, body = rest.partition(".")
@@ -60,8 +62,10 @@ class Sealer:
             sealed = base64.b64decode(body, altchars=b"-_", validate=True)
             if form != _FORM or base64.urlsafe_b64encode(sealed).decode() != body:
                 raise ValueError("not as it was written")
-            return AESGCM(self._key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
-        except (InvalidTag, binascii.Error, ValueError) as error:
+            nonce, hidden = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+            decrypt = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt
+            return decrypt(hidden, context.encode(), nonce, self._key)
+        except (CryptoError, binascii.Error, ValueError) as error:
             raise _unreadable("is damaged", f"{type(error).__name__}: not what was sealed for {context!r}") from None
 
 
