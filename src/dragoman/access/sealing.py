@@ -1,8 +1,8 @@
 """Sealing: secrets that must be used again, such as another system's credential, lie in the store encrypted.
 
 The key is not in the store: it comes from DRAGOMAN_SECRET_KEY or from `HOME/secret-key`, so that a stolen database
-gives nothing away. XChaCha20-Poly1305 binds each secret to its place: a sealed text that is moved to another one cannot be
-opened. See docs/decisions/0038.
+gives nothing away. XChaCha20-Poly1305 binds each secret to its place: a sealed text that is moved to another one cannot
+be opened. See docs/decisions/0038.
 """
 
 import base64
