@@ -10,6 +10,7 @@ from dragoman.runtime.record_rules import (
     check_name,
     check_record,
     is_live,
+    record_of,
     written,
 )
 
@@ -76,3 +77,8 @@ def test_names_have_a_greatest_length():
     with pytest.raises(BadRequest) as refused:
         check_name(P, "rule", id="x" * (NAME_CHARS_MAX + 1))
     assert refused.value.detail == "id: has 513 characters, 512 at most"
+
+
+def test_a_row_is_the_record_whose_fields_it_holds_in_their_order() -> None:
+    row = ("p", "rule", "1", "{}", "me", 1, "k", 3, 1.0, 2.0, "me", "you", None)
+    assert record_of(row) == Record(ProjectId("p"), "rule", "1", "{}", "me", True, "k", 3, 1.0, 2.0, "me", "you", None)

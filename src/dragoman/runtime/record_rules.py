@@ -3,6 +3,9 @@
 Pure. Engines differ in where the rows go, never in this.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from msgspec.structs import replace
 
 from dragoman.core.errors import BadRequest, Conflict, FieldFault, NotFound
@@ -27,6 +30,25 @@ def check_record(record: Record) -> None:
     """Raises BadRequest on what not every engine can keep."""
     check_name(record.project, record.kind, id=record.id, key=record.key)
     check_keys(owner=record.owner, created_by=record.created_by, updated_by=record.updated_by, body=record.body)
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    """A record from a row of its table, whose columns stand in the order of the fields here."""
+    return Record(
+        project=ProjectId(row[0]),
+        kind=row[1],
+        id=row[2],
+        body=row[3],
+        owner=row[4],
+        wide=bool(row[5]),
+        key=row[6],
+        version=row[7],
+        created_at=row[8],
+        updated_at=row[9],
+        created_by=row[10],
+        updated_by=row[11],
+        expires_at=row[12],
+    )
 
 
 def written(record: Record, over: Record | None, *, expect: int | None, key_taken: bool, now: float) -> Record:

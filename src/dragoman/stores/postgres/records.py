@@ -1,11 +1,10 @@
 """Records in the database. Written by any number of servers and by the command line."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from dragoman.core.names import Clock, ProjectId
 from dragoman.core.records import Record, RecordPage
-from dragoman.runtime.record_rules import check_deletion, check_name, check_record, written
+from dragoman.runtime.record_rules import check_deletion, check_name, check_record, record_of, written
 from dragoman.stores.postgres.connection import Connection, Pool, in_transaction, rows_changed
 from dragoman.stores.postgres.queries import QUERIES
 
@@ -43,7 +42,7 @@ class PostgresRecords:
         check_name(project, kind, owner=owner or "")
         args = (project, kind, self._now, owner, wide, limit or None, offset)
         rows = await self._pool.do(lambda connection: connection.fetch(QUERIES["records_page"], *args))
-        return RecordPage(tuple(_record(row[1:]) for row in map(tuple, rows) if row[1] is not None), rows[0][0])
+        return RecordPage(tuple(record_of(row[1:]) for row in map(tuple, rows) if row[1] is not None), rows[0][0])
 
     async def put(self, record: Record, *, expect: int | None) -> Record:
         check_record(record)
@@ -54,8 +53,8 @@ class PostgresRecords:
             await connection.execute(QUERIES["forget_expired_record"], *name, record.key, now)
             over = await connection.fetchrow(QUERIES["record"], *name, now)
             holder = await connection.fetchrow(QUERIES["record_of_key"], record.project, record.kind, record.key, now)
-            key_taken = holder is not None and _record(holder).id != record.id
-            found = None if over is None else _record(over)
+            key_taken = holder is not None and record_of(holder).id != record.id
+            found = None if over is None else record_of(over)
             new = written(record, found, expect=expect, key_taken=key_taken, now=now)
             await connection.execute(
                 QUERIES["put_record"],
@@ -74,7 +73,7 @@ class PostgresRecords:
             found = await connection.fetchrow(QUERIES["record"], project, kind, record_id, now)
             if found is None:
                 return False
-            check_deletion(kind, _record(found).version, expect)
+            check_deletion(kind, record_of(found).version, expect)
             await connection.execute(QUERIES["delete_record"], project, kind, record_id)
             return True
 
@@ -94,22 +93,4 @@ class PostgresRecords:
 
     async def _read_one(self, name: str, *args: Any) -> Record | None:
         row = await self._pool.do(lambda connection: connection.fetchrow(QUERIES[name], *args))
-        return None if row is None else _record(row)
-
-
-def _record(row: Sequence[Any]) -> Record:
-    return Record(
-        project=ProjectId(row[0]),
-        kind=row[1],
-        id=row[2],
-        body=row[3],
-        owner=row[4],
-        wide=row[5],
-        key=row[6],
-        version=row[7],
-        created_at=row[8],
-        updated_at=row[9],
-        created_by=row[10],
-        updated_by=row[11],
-        expires_at=row[12],
-    )
+        return None if row is None else record_of(row)

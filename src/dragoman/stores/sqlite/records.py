@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from dragoman.core.names import Clock, ProjectId
 from dragoman.core.records import Record, RecordPage
-from dragoman.runtime.record_rules import check_deletion, check_name, check_record, written
+from dragoman.runtime.record_rules import check_deletion, check_name, check_record, record_of, written
 from dragoman.stores.sqlite.queries import statement
 from dragoman.stores.sqlite.reading import Readers
 from dragoman.stores.sqlite.statements import Statements
@@ -49,7 +49,7 @@ class SqliteRecords:
         check_name(project, kind, owner=owner or "")
         parameters = (project, kind, self._clock.now(), owner, wide, limit or -1, offset)
         rows = await self._readers.do(lambda connection: _rows(connection, "records_page", parameters))
-        return RecordPage(tuple(_record(row[1:]) for row in rows if row[1] is not None), rows[0][0])
+        return RecordPage(tuple(record_of(row[1:]) for row in rows if row[1] is not None), rows[0][0])
 
     async def put(self, record: Record, *, expect: int | None) -> Record:
         check_record(record)
@@ -67,7 +67,7 @@ class SqliteRecords:
 
     async def _read_one(self, name: str, *parameters: Any) -> Record | None:
         rows = await self._readers.do(lambda connection: _rows(connection, name, parameters))
-        return _record(rows[0]) if rows else None
+        return record_of(rows[0]) if rows else None
 
 
 def _put(statements: Statements, record: Record, expect: int | None, now: float) -> Record:
@@ -75,8 +75,8 @@ def _put(statements: Statements, record: Record, expect: int | None, now: float)
     statements.change("forget_expired_record", record.project, record.kind, record.id, record.key, now)
     over = statements.look_up_all("record", record.project, record.kind, record.id, now)
     holders = statements.look_up_all("record_of_key", record.project, record.kind, record.key, now)
-    key_taken = bool(holders) and _record(holders[0]).id != record.id
-    new = written(record, _record(over[0]) if over else None, expect=expect, key_taken=key_taken, now=now)
+    key_taken = bool(holders) and record_of(holders[0]).id != record.id
+    new = written(record, record_of(over[0]) if over else None, expect=expect, key_taken=key_taken, now=now)
     statements.change(
         "put_record",
         *(new.project, new.kind, new.id, new.body, new.owner, new.wide, new.key, new.version),
@@ -92,28 +92,10 @@ def _delete(
     found = statements.look_up_all("record", project, kind, record_id, now)
     if not found:
         return False
-    check_deletion(kind, _record(found[0]).version, expect)
+    check_deletion(kind, record_of(found[0]).version, expect)
     statements.change("delete_record", project, kind, record_id)
     return True
 
 
 def _rows(connection: sqlite3.Connection, name: str, parameters: Sequence[Any]) -> list[Sequence[Any]]:
     return connection.execute(*statement(name, parameters)).fetchall()
-
-
-def _record(row: Sequence[Any]) -> Record:
-    return Record(
-        project=ProjectId(row[0]),
-        kind=row[1],
-        id=row[2],
-        body=row[3],
-        owner=row[4],
-        wide=bool(row[5]),
-        key=row[6],
-        version=row[7],
-        created_at=row[8],
-        updated_at=row[9],
-        created_by=row[10],
-        updated_by=row[11],
-        expires_at=row[12],
-    )
