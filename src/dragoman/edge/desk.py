@@ -175,8 +175,7 @@ class Desk:
 
     async def _follow(self, principal: Principal, operation: ops.FollowRun) -> ops.Following:
         """Raises RunExpired when what is asked for is kept no longer."""
-        if operation.private:
-            await self._of_either(lambda runs: runs.check_private(principal, operation.run, write=False))
+        await self._check_private(principal, operation, write=False)
         try:
             return await self._runs.follow(principal.project, operation)
         except Expired as error:
@@ -187,14 +186,19 @@ class Desk:
             return ops.Following(replace(following.started, ephemeral=True), following.after)
 
     async def _cancel(self, principal: Principal, operation: ops.CancelRun) -> ops.RunView:
-        if operation.private:
-            await self._of_either(lambda runs: runs.check_private(principal, operation.run, write=True))
+        await self._check_private(principal, operation, write=True)
         return await self._of_either(lambda runs: runs.cancel(principal, operation))
 
     async def _read_run(self, principal: Principal, operation: ops.ReadRun) -> ops.Timeline:
-        if operation.private:
-            await self._of_either(lambda runs: runs.check_private(principal, operation.run, write=False))
+        await self._check_private(principal, operation, write=False)
         return await self._of_either(lambda runs: runs.timeline(principal.project, operation.run))
+
+    async def _check_private(
+        self, principal: Principal, operation: ops.FollowRun | ops.CancelRun | ops.ReadRun, *, write: bool
+    ) -> None:
+        """Raises NotFound if the operation is private and the run's conversation is not there for the principal."""
+        if operation.private:
+            await self._of_either(lambda runs: runs.check_private(principal, operation.run, write=write))
 
     async def _of_either(self, ask: Callable[[Runs], Awaitable[R]]) -> R:
         """A run's id does not tell who drives it: those that are kept are asked first, then those that are not."""
