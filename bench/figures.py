@@ -61,6 +61,7 @@ def start(upstream: str, scratch: Path, meter: Meter, *, rounds: int, say: Say) 
         ("start", "start to first answer, old home", lambda n: start_dragoman(upstream, scratch, f"start-{n}")),
         ("start-relay", "start to first answer, relay", lambda n: start_floor(upstream, scratch, "start-relay")),
     )
+    start_dragoman(upstream, scratch, "start-0").stop()  # whatever bytecode was not there is now
     took: dict[str, list[float]] = {key: [] for key, _, _ in homes}
     memory: dict[str, list[float]] = {"rss": [], "rss-relay": []}
     for number in range(1, rounds + 1):

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import py_compile
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
@@ -152,8 +154,8 @@ def _applies(line: str) -> bool:
 
 
 def installed(requirements: Path, package: Path) -> Installed:
-    """What the locked distributions take in this environment by their RECORDs, and our own `package`'s sources."""
-    sizes = {package.name: _tree_bytes(package)}
+    """What the locked distributions take in this environment by their RECORDs, and our own `package` once installed."""
+    sizes = {package.name: package_bytes(package)}
     missing: list[str] = []
     for name in locked_names(requirements):
         try:
@@ -174,5 +176,14 @@ def distribution_bytes(distribution: metadata.Distribution) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def _tree_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def package_bytes(folder: Path) -> int:
+    """A package as installers leave it: its files, and the bytecode of each module, which a checkout may not have."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
+    bytecode_bytes = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        compiled = Path(scratch, "module.pyc")
+        for path in paths:
+            if path.suffix == ".py":
+                py_compile.compile(str(path), str(compiled), doraise=True)
+                bytecode_bytes += compiled.stat().st_size
+    return sum(path.stat().st_size for path in paths) + bytecode_bytes

@@ -82,7 +82,7 @@ async def _others(server: Server) -> list[float]:
         ends = time.monotonic() + OTHERS_S
         while time.monotonic() < ends:
             for method, path, body in (
-                ("GET", "/api/status", None),
+                ("GET", "/api/server", None),
                 ("POST", "/api/v1/chat", {"message": "hi", "session_key": f"o{len(took)}"}),
             ):
                 began = time.monotonic()

@@ -131,7 +131,7 @@ class Server:
     async def all_ended(self) -> None:
         """Wait until no run is live."""
         async with asyncio.timeout(RUN_S_MAX):
-            while msgspec.json.decode(await self._get("/api/status"))["live_runs"]:
+            while msgspec.json.decode(await self._get("/api/server"))["live_runs"]:
                 await asyncio.sleep(POLL_S)
 
     async def in_tool(self, run: str) -> None:

@@ -101,8 +101,10 @@ def _reply(draw: st.DrawFn, tape: _Tape, calls: tuple[ToolCall, ...]) -> None:
     tape.put(ev.ReplyStarted(agent, "model"))
     if draw(st.booleans()):  # else the model does not stream
         _say(draw, tape, text)
-    usage = draw(usages)
-    tape.put(ev.ReplyFinished(text, calls, usage, "tool_calls" if calls else "stop", draw(words)))
+    usage, closing = draw(usages), None
+    if not calls and draw(st.integers(0, 4)) == 0:  # the rest of the text stood in the call that closed the loop
+        closing, text = ToolCall(CallId("call_exit"), "exit_loop", "{}"), text + draw(words)
+    tape.put(ev.ReplyFinished(text, calls, usage, "tool_calls" if calls else "stop", draw(words), closing))
     tape.text, tape.usage = text, tape.usage + usage
     tape.replies += 1
     tape.calls.extend(calls)
@@ -155,6 +157,10 @@ def histories(draw: st.DrawFn) -> History:
     started = Started(ConversationId(draw(st.text("ab:é-", min_size=1, max_size=9))), Tape(1), RUN, seq, seq == 2)
     tape = _Tape(seq)
     tape.put(ev.RunClaimed(1))
+    if draw(st.integers(0, 2)) == 0:  # a loop begins with a call of ours
+        opening = ToolCall(CallId("call_opening"), draw(names), "{}")
+        tape.put(ev.CallAdded(opening))
+        _run_tools(draw, tape, (opening,))
     for _ in range(draw(st.integers(0, 2))):
         calls = _calls(draw, tape)
         _reply(draw, tape, calls)
@@ -170,6 +176,8 @@ def histories(draw: st.DrawFn) -> History:
             tape.put(ev.RunNeedsClient(calls, tape.usage))
         case _:
             _reply(draw, tape, ())
+            if draw(st.booleans()):
+                tape.put(ev.TitleGiven(draw(words)))
             tape.put(ev.RunCompleted(tape.usage))
     return History(started, tuple(tape.entries), tape.text, tape.replies, tuple(tape.calls))
 

@@ -11,17 +11,8 @@ from dragoman.access.ports import AccessStore, Project
 from dragoman.core.agents import Repeat, ToolSpec
 from dragoman.core.messages import ToolCall, Usage
 from dragoman.core.names import CallId, Principal, ProjectId, Scope
-from dragoman.runtime.ports import (
-    CallContext,
-    Model,
-    Prompt,
-    ReplyDone,
-    ReplyPiece,
-    Store,
-    TextPiece,
-    ToolOutcome,
-    Tools,
-)
+from dragoman.runtime.ports import Model, Prompt, ReplyDone, ReplyPiece, Store, TextPiece
+from dragoman.runtime.tool_ports import CallContext, ToolOutcome, Tools
 from dragoman.server.assemble import open_house
 from dragoman.server.config_checks import complete
 from dragoman.server.config_shapes import Config, Limits
@@ -102,11 +93,14 @@ class LedgerTools:
         self.effects: Counter[tuple[str, str]] = Counter()
         self.before: Callable[[ToolCall], Awaitable[None]] | None = None
 
-    def specs(self, patterns: Sequence[str]) -> tuple[ToolSpec, ...]:
+    def specs(self, patterns: Sequence[str], *, on_screen: bool = False) -> tuple[ToolSpec, ...]:
         return self._specs
 
     def spec(self, name: str) -> ToolSpec | None:
         return next((spec for spec in self._specs if spec.name == name), None)
+
+    def check(self, spec: ToolSpec, arguments: str) -> str:
+        return "" if arguments.startswith("{") else "The arguments must be a JSON object."
 
     async def call(self, call: ToolCall, context: CallContext) -> ToolOutcome:
         if self.before is not None:

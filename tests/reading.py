@@ -34,9 +34,10 @@ def reader_of(dialect: str) -> Callable[[str, bytes], Reading]:
     return _module_of(dialect).read
 
 
-def body_of(dialect: str, branch: str) -> bytes:
-    """A body that means the branch of this dialect."""
-    return _module_of(dialect).body(branch)
+def meaning_of(dialect: str, branch: str) -> dict[str, Any]:
+    """What a request of this dialect has that means the branch: what its hook says, or its body alone."""
+    module = _module_of(dialect)
+    return module.means(branch) if hasattr(module, "means") else {"body": module.body(branch)}
 
 
 @cache

@@ -23,7 +23,8 @@ from pathlib import Path
 CUT = "!cut"
 VALUE_CHARS_MIN = 8
 _NAME = re.compile(r"<(\w+)>")
-_HEADER = re.compile(r"[a-z0-9-]+: ")
+_HEADER = re.compile(r"(?!data: )[a-z0-9-]+: ")
+"""`data` is a line of server-sent events, under whatever media type they come."""
 
 
 @dataclass

@@ -164,4 +164,4 @@ def test_a_shell_can_complete_verbs(tmp_path: Path):
         env={**os.environ, **asked},
     )
 
-    assert done.stdout.split() == ["plain,conversations", "plain,config"]
+    assert done.stdout.split() == ["plain,conversations", "plain,connectors", "plain,config"]

@@ -4,12 +4,29 @@ import msgspec
 import pytest
 
 from dragoman.core import events as ev
-from dragoman.core.messages import ToolCall, Usage, said
+from dragoman.core.agents import Loop, ToolSpec
+from dragoman.core.messages import Masked, Message, ToolCall, ToolResult, Usage, said
 from dragoman.core.names import CallId, RunId
+from dragoman.core.screen import Screen, ScreenItem
 
 SAMPLES: list[ev.Event] = [
     ev.TurnReceived((said("user", "é\U0001f600"),), deltas=False),
     ev.ReplyFinished("text", (ToolCall(CallId("c"), "t", "{}"),), Usage(1, 2), "tool_calls"),
+    ev.TurnReceived(
+        (Message("tool", (ToolResult(CallId("c"), "{}", shown="[]"),), aside='{"wire":"x"}'),),
+        owner="o",
+        owner_wide=True,
+        system="Be brief.",
+        loop=Loop("context", 8, ToolSpec("exit", "", {"required": ["b", "a"]}), temperature=0.0, only=("look",)),
+        screen=Screen("A chart.", (ScreenItem("n", "d", "[1]"),)),
+        whole=True,
+        restates=2,
+    ),
+    ev.TurnReceived((), loop=Loop()),
+    ev.CallAdded(ToolCall(CallId("c"), "context", "{}")),
+    ev.ReplyFinished("text", closing=ToolCall(CallId("c"), "exit", "{}"), masked=(Masked("EMAIL", "a@b", "EMAIL_1"),)),
+    ev.ToolReturned(CallId("c"), "{}", shown="[]"),
+    ev.MessagesImported((said("user", "q"),), "elastic", replaces=True),
     ev.AttemptReset(3),
     ev.RunFailed("upstream_idle", "too slow"),
 ]
@@ -49,7 +66,7 @@ def test_entries_are_read_all_at_once_and_unknown_kinds_among_them() -> None:
 
 def test_every_kind_has_a_tag_of_its_own() -> None:
     kinds = [kind.__struct_config__.tag for kind in ev.Event.__args__]
-    assert len(kinds) == len(set(kinds)) == 26
+    assert len(kinds) == len(set(kinds)) == 27
 
 
 def test_only_the_four_ends_are_ends() -> None:

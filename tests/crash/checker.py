@@ -20,7 +20,7 @@ from tests.crash.evidence import Evidence, Reading, RunTape, Turn, Violation
 from tests.crash.hearing import readers_hear_the_tape
 from tests.crash.homes import PROJECTS
 from tests.crash.ledgers import Effect
-from tests.crash.scripts import ASKED, hash_of
+from tests.crash.scripts import ASKED, OPENING, hash_of
 
 __all__ = ["Evidence", "Violation", "check"]
 
@@ -53,7 +53,7 @@ def acknowledged_once(reading: Reading) -> Iterator[str]:
         if turn.acknowledged and len(places) != 1:
             yield f"turn {token} was acknowledged and stands {len(places)} times{_where(places)}"
         for tape, entry in places:
-            if (tape.project, tape.conversation) != (turn.project, turn.conversation):
+            if (tape.project, tape.conversation) != (turn.project, turn.conversation or tape.conversation):
                 yield f"turn {token} of {turn.conversation} stands in {tape.project}/{tape.conversation}"
             if turn.runs and entry.run not in turn.runs:
                 yield f"turn {token} is run {entry.run}, its client was told {sorted(turn.runs)}"
@@ -164,8 +164,8 @@ def _ended_well(run: RunTape, *, cancelled: bool) -> Iterator[str]:
         yield f"run {run.id} was cancelled, and nobody asked for it"
     elif isinstance(end, ev.RunCompleted) and script is not None:
         replies = [entry.event for entry in run.of(ev.ReplyFinished)]
-        if len(replies) != script.replies:
-            yield f"run {run.id} has {len(replies)} replies, its script {script.replies}"
+        if run.replied + len(replies) != script.replies:
+            yield f"run {run.id} has {len(replies)} replies, its script {script.replies - run.replied}"
 
 
 def no_lock_without_a_run(reading: Reading) -> Iterator[str]:
@@ -233,7 +233,7 @@ def effects_by_their_rule(reading: Reading) -> Iterator[str]:
             if call_id in theirs:
                 continue
             key = f"{run.id}:{call_id}"
-            if not results[0].is_error and key not in effects:
+            if not results[0].is_error and key not in effects and run.calls[call_id][1].name != OPENING:
                 yield f"call {call_id} of run {run.id} has a result and took no effect"
             if results[0].code == "outcome_unknown" and run.calls[call_id][1].name not in ONCE:
                 yield f"call {call_id} of run {run.id} may be repeated, and was left as outcome_unknown"
@@ -282,12 +282,13 @@ def tokens_add_up(reading: Reading) -> Iterator[str]:
         if run.script is None:
             continue
         script, used, total = run.script, set[int](), Usage()
-        for reply, entry in enumerate(run.of(ev.ReplyFinished), start=1):
+        mine = [bill for bill in bills[script.token] if not script.acts or (bill.reply > 1) == (run.replied > 0)]
+        for reply, entry in enumerate(run.of(ev.ReplyFinished), start=run.replied + 1):
             event = entry.event
             if not isinstance(event, ev.ReplyFinished):
                 continue
             total += event.usage
-            paid = [bill for bill in bills[script.token] if bill.reply == reply and bill.whole]
+            paid = [bill for bill in mine if bill.reply == reply and bill.whole]
             paid = [bill for bill in paid if script.text(reply, bill.asked) == event.text]
             match = next((b for b in paid if event.usage == Usage(b.prompt_tokens, b.completion_tokens)), None)
             if not paid:
@@ -299,9 +300,9 @@ def tokens_add_up(reading: Reading) -> Iterator[str]:
         end = run.ends[0].event if run.ends else None
         if end is not None and getattr(end, "usage", total) != total:
             yield f"run {run.id} ended with {getattr(end, 'usage', None)}; its replies add up to {total}"
-        faults = sum(1 for bill in bills[script.token] if bill.fault)
+        faults = sum(1 for bill in mine if bill.fault)
         cancelled = int(isinstance(end, ev.RunCancelled))
-        lost = len(bills[script.token]) - len(used) - faults
+        lost = len(mine) - len(used) - faults
         if lost > run.claims - 1 + cancelled + int(isinstance(end, ev.RunFailed)):
             yield f"run {run.id} asked the model {lost} times for nothing in {run.claims} attempts"
 

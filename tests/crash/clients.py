@@ -20,7 +20,13 @@ WAIT_MAX_S = 0.3
 CONNECTION_ERRORS = (aiohttp.ClientError, ConnectionError, TimeoutError)
 REFUSED = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429})
 """Statuses that say for certain that nothing was written."""
-PATHS = {"blocking": "/api/v1/chat", "streaming": "/api/v1/chat/stream", "held": "/waits/turns"}
+PATHS = {
+    "blocking": "/api/v1/chat",
+    "streaming": "/api/v1/chat/stream",
+    "held": "/waits/turns",
+    "elastic": "/api/observability_ai_assistant/chat/complete",
+}
+STREAMED = ("streaming", "elastic")
 CHATS = "/api/cli/v1/chats"
 HELD_S = 20.0
 ENDS = ("run_completed", "run_failed", "run_cancelled")
@@ -85,7 +91,7 @@ class Client:
 
     @property
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._world.credentials[self.project]}"}
+        return {"Authorization": f"Bearer {self._world.credentials[self.project]}", "kbn-xsrf": "true"}
 
     def token(self) -> str:
         self._turns += 1
@@ -130,7 +136,7 @@ class Client:
         key = f"key-{script.token}" if keyed else ""
         wait_s = FIRST_WAIT_S
         while (server := await self._world.pick(self.rng, self._server)) is not None:
-            turn = _Turn(self, server, conversation, script, mode, key, followed=followed, cancelled=cancelled)
+            turn = Saying(self, server, conversation, script, mode, key, followed=followed, cancelled=cancelled)
             verdict = await turn.take()
             if verdict != "again":
                 return verdict == "taken"
@@ -280,7 +286,7 @@ class Client:
             self._history.add("info", "peek", number, text=repr(error))
 
 
-class _Turn:
+class Saying:
     """One try to say something."""
 
     def __init__(
@@ -294,14 +300,22 @@ class _Turn:
         *,
         followed: bool,
         cancelled: bool,
+        body: Mapping[str, Any] | None = None,
+        token: str = "",
     ) -> None:
+        """`body`, `token`: of a turn that is not simply the script's message."""
         self._client = client
         self._server = server
         self._world = client._world
         self._history = client._history
-        self._body: dict[str, Any] = {"message": script.message(), "session_key": conversation}
+        self._body: Mapping[str, Any] = body or {"message": script.message(), "session_key": conversation}
         if mode == "held":
             self._body = {"message": script.message(), "conversation": conversation, "held_s": HELD_S}
+        self._token = token or script.token
+        self.heard = b""
+        """Of its last try."""
+        self.run = self.named = ""
+        """The run it was told, and the conversation."""
         self._conversation = conversation
         self._script = script
         self._mode = mode
@@ -317,10 +331,10 @@ class _Turn:
             who=client.name,
             project=client.project,
             conversation=self._conversation,
-            token=self._script.token,
+            token=self._token,
             key=self._key,
             mode=self._mode,
-            text=self._body["message"],
+            text=self._script.message(),
         )
         path = PATHS[self._mode]
         headers = client._headers | ({"Idempotency-Key": self._key} if self._key else {})
@@ -331,11 +345,14 @@ class _Turn:
                 run = answer.headers.get("x-run-id", "")
                 if answer.status != 200:
                     return await self._not_taken(number, answer, run)
-                if self._mode == "streaming":
+                if self._mode in STREAMED:
                     acknowledged = True
-                    history.add("ok", "append", number, run=run, status=200)
+                    self.run, self.named = run, answer.headers.get("x-conversation-id", "")
+                    history.add("ok", "append", number, run=run, status=200, conversation=self.named)
                     self._spawn_others(run)
+                    self.heard = b""
                     async for chunk in answer.content.iter_any():
+                        self.heard += chunk
                         history.add("heard", "append", number, text=chunk.decode("latin-1"))
                 else:
                     text = (await answer.read()).decode("latin-1")
@@ -350,7 +367,8 @@ class _Turn:
         except CONNECTION_ERRORS as error:
             history.add("note" if acknowledged else "info", "append", number, text=repr(error))
             # Who has a key may ask again for what it was told only half of, and gets the same turn.
-            return lost if not acknowledged or (self._key and client.rng.random() < 0.5) else "taken"
+            whole = self._mode == "elastic" or (self._key != "" and client.rng.random() < 0.5)
+            return lost if not acknowledged or whole else "taken"
 
     async def _not_taken(self, number: int, answer: aiohttp.ClientResponse, run: str) -> str:
         text = await answer.text()

@@ -13,7 +13,7 @@ from dragoman.core.messages import ToolCall
 from tests.crash.history import Record
 from tests.crash.homes import Dump, TapeDump
 from tests.crash.ledgers import Bill, Effect
-from tests.crash.scripts import Script, read_script
+from tests.crash.scripts import OPENING, Script, again, read_script
 
 FAULTS = ("kill", "freeze", "stop", "cut", "back")
 """Notes of the history after which runs may have to be taken over. While the database is away nobody can: that counts
@@ -66,6 +66,8 @@ class RunTape:
         self.tape = tape
         self.entries: list[Entry] = []
         self.script: Script | None = None
+        self.replied = 0
+        """Replies of the script that another turn had, on which this one goes on."""
 
     def of(self, *kinds: type) -> Iterator[Entry]:
         return (entry for entry in self.entries if isinstance(entry.event, kinds))
@@ -154,6 +156,8 @@ class Reading:
         turn = self.turns[begun.token]
         if record.run:
             turn.runs.add(record.run)
+        if record.kind == "ok" and record.conversation:
+            turn.conversation = record.conversation  # a new one's name is its server's to give
         if record.kind == "ok" and turn.acknowledged_at is None:
             turn.acknowledged_at = record.at
         elif record.kind == "info":
@@ -179,7 +183,15 @@ class Reading:
             run = self.runs[entry.run] = RunTape(entry.run, tape)
         run.entries.append(entry)
         if isinstance(entry.event, ev.TurnReceived):
-            message = entry.event.messages[-1].text if entry.event.messages else ""
-            run.script = read_script(message)
-            if run.script is not None:
-                self.places[run.script.token].append((tape, entry))
+            self._received(tape, run, entry, entry.event)
+
+    def _received(self, tape: TapeDump, run: RunTape, entry: Entry, received: ev.TurnReceived) -> None:
+        messages = received.messages
+        question = next((at for at in reversed(range(len(messages))) if messages[at].role == "user"), None)
+        run.script = read_script(messages[question].text) if question is not None else None
+        if run.script is None or question is None:
+            return
+        replied = [message for message in messages[question:] if message.role == "assistant"]
+        run.replied = sum(all(call.name != OPENING for call in message.calls) for message in replied)
+        token = run.script.token if messages[-1].role == "user" else again(run.script.token)
+        self.places[token].append((tape, entry))

@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -21,11 +22,12 @@ _forks = get_context("forkserver")
 _forks.set_forkserver_preload(["tests.crash.waiting_server", "dragoman.stores.postgres.store"])
 
 
-def _live(home: Path, fuses: str, said: Connection) -> None:
+def _live(home: Path, fuses: str, env: Mapping[str, str], said: Connection) -> None:
     """What the new process does; what it says goes through the pipe."""
     from dragoman.runtime.fuses import arm  # noqa: PLC0415 not in the process of the tests
     from tests.crash.waiting_server import main  # noqa: PLC0415
 
+    os.environ.update(env)
     os.dup2(said.fileno(), 2)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     arm(fuses)
@@ -35,13 +37,13 @@ def _live(home: Path, fuses: str, said: Connection) -> None:
 class ForkedServer:
     """The harness's own wire on a free loopback port. `home` outlives the process, so another may be started on it."""
 
-    def __init__(self, home: Path, config: str, *, fuses: str = "") -> None:
+    def __init__(self, home: Path, config: str, *, fuses: str = "", env: Mapping[str, str] | None = None) -> None:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         (home / "dragoman.toml").write_text(config)
         self.url = ""
         self._said, said = _forks.Pipe(duplex=False)
-        self._process: ForkServerProcess = _forks.Process(target=_live, args=(home, fuses, said))
+        self._process: ForkServerProcess = _forks.Process(target=_live, args=(home, fuses, env or {}, said))
         self._ours = said
 
     @property
@@ -61,6 +63,13 @@ class ForkedServer:
         """SIGTERM, and the exit code."""
         os.kill(self._process.pid or 0, signal.SIGTERM)
         return self.wait()
+
+    def rest_of_log(self) -> bytes:
+        """What it said after it began to listen, once it has ended."""
+        said = b""
+        while select.select([self._said], [], [], 1.0)[0] and (more := os.read(self._said.fileno(), 65536)):
+            said += more
+        return said
 
     def __enter__(self) -> "ForkedServer":
         self._process.start()

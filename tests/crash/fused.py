@@ -1,7 +1,8 @@
 """R01: kill the server at each fuse, once in a while twice, in the middle of turns with every kind of tool.
 
 Three clients of two projects; one says a streamed turn and then a blocking one, a reader follows the first, and
-somebody names its conversation; one has a tool of its own.
+somebody names its conversation; one has a tool of its own; one speaks Elastic's wire, sends its conversation whole, and
+does in a second turn what the first one asked of it.
 """
 
 import asyncio
@@ -10,8 +11,9 @@ from pathlib import Path
 from dragoman.runtime.fuses import POINTS
 from tests.crash.clients import Client
 from tests.crash.homes import Template
+from tests.crash.kibana import KibanaClient
 from tests.crash.scene import Order, Result, Scene, Trial, scene
-from tests.crash.scripts import ASKED, LOCAL, Script
+from tests.crash.scripts import ACTION, ASKED, LOCAL, Script
 from tests.crash.servers import Server
 
 PASSED = {
@@ -43,6 +45,7 @@ PASSED = {
     "approval.decided": 1,
     "clienttool.requested": 1,
     "clienttool.answered": 1,
+    "clientaction.emitted": 1,
     "note.before_commit": 1,
     "note.after_commit": 1,
     "heartbeat.tick": 2,
@@ -50,10 +53,7 @@ PASSED = {
     "stream.frame": 10,
 }
 """Times each point is passed at least in one trial: of these one is drawn."""
-ELSEWHERE = {
-    "migrate.step": "R04",
-    "clientaction.emitted": "no wire of this version has client tools",
-}
+ELSEWHERE = {"migrate.step": "R04"}
 IN_RECOVERY = ("claim.before_commit", "claim.after_commit", "reaper.mid")
 """Passed by a server that takes up what another left: the first life ends at FIRST."""
 FIRST = "model.delta_mid=kill@3"
@@ -122,6 +122,9 @@ def _begin(stage: Scene, server: Server, point: str) -> None:
     stage.begin(second.rename("talk-b"))
     third = stage.client("c", "birch", ["talk-c"])
     stage.begin(_hold(third))
+    fourth = KibanaClient(stage.world, "d", "amber", ["talk-d"], violated=stage.violated)
+    stage.enter(fourth, ["talk-d"])
+    stage.begin(_act(fourth))
 
 
 def _place(lives: list[str], point: str) -> int:
@@ -156,6 +159,13 @@ async def _talk(client: Client, *, slow: bool, cancelled: bool) -> None:
 async def _hold(client: Client) -> None:
     script = Script(client.token(), client.canary, (("count_once", LOCAL),), words=2)
     await client.append("talk-c", script, mode="held")
+
+
+async def _act(client: KibanaClient) -> None:
+    """Elastic's wire: a call that ends the turn, its result in another one, and a question behind it."""
+    first = Script(client.token(), client.canary, ((ACTION,), ("count_once",)), words=6, gap_ms=3)
+    await client.append("talk-d", first)
+    await client.append("talk-d", Script(client.token(), client.canary, (("look",),), words=3))
 
 
 async def _answer(stage: Scene, client: Client, server: Server) -> None:

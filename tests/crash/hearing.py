@@ -9,8 +9,13 @@ from msgspec import Struct
 from dragoman.core import events as ev
 from dragoman.core.events import dump_event
 from dragoman.core.operations import Started
+from dragoman.dialects.elastic.frames import Chunks
 from dragoman.dialects.grip.encode import Stream
+from dragoman.edge.following import told as as_told
 from tests.crash.evidence import Reading, RunTape
+
+CHUNKS_END = b"data: [DONE]"
+CHUNKS_ERROR = b'data: {"error"'
 
 
 class _Framed(Struct):
@@ -45,7 +50,8 @@ def _frames(body: bytes) -> list[bytes]:
 
 
 def _follower(reading: Reading, reader: str, run: str, frames: list[tuple[int, bytes]]) -> Iterator[str]:
-    """A reader's frames over all its connections are the run's first entries, each once, byte for byte."""
+    """A reader's frames over all its connections are the run's first entries, each once, byte for byte as
+    whoever may read the run is told them."""
     tape = reading.runs.get(run)
     if tape is None:
         yield f"{reader} heard of run {run}, which is on no tape"
@@ -63,7 +69,7 @@ def _follower(reading: Reading, reader: str, run: str, frames: list[tuple[int, b
             expected = "nothing more" if entry is None else f"entry {entry.seq}"
             yield f"{reader} of run {run} heard {id_line.decode()} ({told.seq}), expected {expected}"
             return
-        if bytes(told.event) != dump_event(entry.event) or told.at != entry.at:
+        if bytes(told.event) != dump_event(as_told(entry.event)) or told.at != entry.at:
             yield f"{reader} of run {run}: entry {entry.seq} was heard as {data[:200]!r}"
             return
         cursor = entry.seq
@@ -76,6 +82,9 @@ def _answer(reading: Reading, token: str, mode: str, body: bytes) -> Iterator[st
     run = reading.runs[places[0][1].run]
     if mode == "streaming":
         yield from _stream(run, token, body)
+        return
+    if mode == "elastic":
+        yield from _chunks(run, token, body)
         return
     finished = [entry.event for entry in run.of(ev.ReplyFinished)]
     said = msgspec.json.decode(body).get("response")
@@ -96,6 +105,20 @@ def _stream(run: RunTape, token: str, body: bytes) -> Iterator[str]:
         return
     same = next((at for at, (a, b) in enumerate(zip(heard, expected, strict=False)) if a != b), len(expected))
     yield f"the stream of turn {token} differs from its tape at byte {same}: …{heard[max(same - 60, 0) : same + 60]!r}"
+
+
+def _chunks(run: RunTape, token: str, body: bytes) -> Iterator[str]:
+    """A stream of Elastic's, likewise. Its wire says an error where it ends early, and has a last frame."""
+    encoder = Chunks()
+    expected = b"".join(encoder.entry(entry) for entry in run.entries[1:])
+    heard = [frame for frame in body.split(b"\n\n")[:-1] if not frame.startswith(b":")]
+    while heard and (heard[-1] == CHUNKS_END or heard[-1].startswith(CHUNKS_ERROR)):
+        heard.pop()
+    said = [frame for frame in expected.split(b"\n\n") if not frame.startswith(CHUNKS_ERROR)]
+    if heard != said[: len(heard)]:
+        yield f"the stream of turn {token} differs from its tape: {heard[:20]}, expected {said[:20]}"
+    elif body.endswith(CHUNKS_END + b"\n\n") and CHUNKS_ERROR not in body and body != expected:
+        yield f"the stream of turn {token} ended and was not whole"
 
 
 def _without_error(heard: bytes) -> Iterator[bytes]:

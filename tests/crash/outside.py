@@ -18,7 +18,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from tests.crash.ledgers import Bill, Effect, Ledger
-from tests.crash.scripts import Script, hash_of, read_script
+from tests.crash.scripts import OPENING, Script, hash_of, read_script, title_of
 
 # Connections that are cut, by us or by a server that dies, are the purpose here and no error.
 logging.getLogger("aiohttp.server").addFilter(
@@ -29,14 +29,24 @@ _encode = msgspec.json.Encoder().encode
 SSE_HEADERS = {"content-type": "text/event-stream"}
 
 
+class _Function(Struct):
+    name: str
+
+
+class _Called(Struct):
+    function: _Function
+
+
 class _Message(Struct):
     role: str
     content: Any = None
+    tool_calls: list[_Called] = []
 
 
 class _Ask(Struct):
     messages: list[_Message]
     stream: bool = False
+    tool_choice: str | _Called = ""
 
 
 class _Call(Struct):
@@ -98,6 +108,8 @@ class Outside:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         opened = time.time()
         ask = _asks.decode(await request.read())
+        if isinstance(ask.tool_choice, _Called):
+            return await _title(request, ask)
         script, reply, turns = _place(ask)
         if script is None:
             return web.json_response({"error": {"message": "no script"}}, status=400)
@@ -161,9 +173,30 @@ def _place(ask: _Ask) -> tuple[Script | None, int, tuple[str, ...]]:
         if message.role == "user":
             script, reply = read_script(str(message.content)), 1
             turns.append("" if script is None else script.token)
-        elif message.role == "assistant":
+        elif message.role == "assistant" and not _opens(message):
             reply += 1
     return script, reply, tuple(turns)
+
+
+def _opens(message: _Message) -> bool:
+    return any(called.function.name == OPENING for called in message.tool_calls)
+
+
+async def _title(request: web.Request, ask: _Ask) -> web.StreamResponse:
+    """Titles stand in no ledger: they may be asked for as often as somebody likes."""
+    script = read_script(str(ask.messages[-1].content).partition("user: ")[2].partition("\n")[0])
+    arguments = _encode({"title": title_of(script.token if script else "nothing")}).decode()
+    call = {
+        "index": 0,
+        "id": "t",
+        "type": "function",
+        "function": {"name": "title_conversation", "arguments": arguments},
+    }
+    response = web.StreamResponse(headers=SSE_HEADERS)
+    await response.prepare(request)
+    await response.write(_chunk({"tool_calls": [call]}) + _chunk({}, "tool_calls") + b"data: [DONE]\n\n")
+    await response.write_eof()
+    return response
 
 
 def _cut(request: web.Request) -> None:

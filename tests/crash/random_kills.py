@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.crash.homes import PROJECTS, Template
+from tests.crash.kibana import KibanaClient, draw_acting
 from tests.crash.scene import Order, Result, Scene, Trial, scene, shares
 from tests.crash.scripts import Script, draw
 from tests.crash.servers import Server
@@ -17,6 +18,7 @@ KILLS_AT_ONCE = 20
 """Of one trial: between calms."""
 FOLLOWED, CANCELLED = 0.3, 0.05
 PAUSE_S = 0.3
+ELASTIC_EVERY = 4
 
 LOOPS = {"P": 2, "N": 20}
 STARTS = 10
@@ -49,9 +51,16 @@ async def _live_for(stage: Scene, server: Server, seconds: float) -> None:
 
 
 def populate(stage: Scene, clients: int = CLIENTS, *, slow: bool = False) -> None:
-    """Clients that go on until the storm is over: each with a conversation of its own and one that it shares."""
+    """Clients that go on until the storm is over: each with a conversation of its own and one that it shares; every
+    fourth speaks Elastic's wire, in two conversations of its own."""
     for number in range(clients):
         project = PROJECTS[number % len(PROJECTS)]
+        if number % ELASTIC_EVERY == ELASTIC_EVERY - 1:
+            conversations = [f"elastic-{number}-{each}" for each in range(2)]
+            kibana = KibanaClient(stage.world, f"c{number}", project, conversations, violated=stage.violated)
+            stage.enter(kibana, conversations)
+            stage.begin(kibana.live(draw_acting, followed=FOLLOWED, cancelled=CANCELLED, pause_s=PAUSE_S))
+            continue
         client = stage.client(f"c{number}", project, [f"own-{number}", f"shared-{number // 4}"])
         scripts = partial(draw, slow=slow, faults=True)
         stage.begin(client.live(scripts, followed=FOLLOWED, cancelled=CANCELLED, pause_s=PAUSE_S))

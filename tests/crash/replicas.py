@@ -122,7 +122,7 @@ async def _live_runs(stage: Scene, server: Server, enough: Callable[[int], bool]
     async with asyncio.timeout(ACKNOWLEDGED_S + LEASE_S):
         while True:
             try:
-                async with stage.world.session.get(f"{server.url}/api/status", headers=headers) as answer:
+                async with stage.world.session.get(f"{server.url}/api/server", headers=headers) as answer:
                     if answer.status == 200 and enough((await answer.json())["live_runs"]):
                         return
             except CONNECTION_ERRORS:

@@ -236,7 +236,7 @@ class Scene:
         for server in self.servers:
             while True:
                 try:
-                    async with self.world.session.get(f"{server.url}/api/status", headers=headers) as answer:
+                    async with self.world.session.get(f"{server.url}/api/server", headers=headers) as answer:
                         if answer.status == 200 and (await answer.json())["live_runs"] == 0:
                             break
                 except CONNECTION_ERRORS:

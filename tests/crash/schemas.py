@@ -102,7 +102,9 @@ def _interrupted(connection: sqlite3.Connection, script: Script) -> None:
         ev.RunClaimed(1),
     ]
     connection.execute(
-        "insert into conversations values (?, ?, ?, '', 'grip', ?, ?, 0, 0, ?)",
+        "insert into conversations"
+        " (tape, project, id, title, origin, created_at, updated_at, messages, turns, live_run)"
+        " values (?, ?, ?, '', 'grip', ?, ?, 0, 0, ?)",
         (tape, project, conversation, now, now, OLD_RUN),
     )
     connection.execute(

@@ -18,6 +18,10 @@ ASKED = "count_asked"
 """Takes effect once, like `count_once`, and only once somebody has approved it."""
 LOCAL = "local"
 """A tool of the client, for whose result the run waits."""
+ACTION = "act"
+"""A tool of the client whose call ends the turn: another one brings the result, and goes on from there."""
+OPENING = "context"
+"""What a turn in Elastic's loop calls of its own accord, unseen by the model."""
 
 
 def answer_to(call: str) -> str:
@@ -47,6 +51,11 @@ class Script(Struct, frozen=True, omit_defaults=True):
     def replies(self) -> int:
         return len(self.steps) + 1
 
+    @property
+    def acts(self) -> bool:
+        """Its first reply is for the client to act on; it takes two turns."""
+        return ACTION in self.steps[0] if self.steps else False
+
     def message(self) -> str:
         return PREFIX + msgspec.json.encode(self).decode()
 
@@ -67,6 +76,16 @@ class Script(Struct, frozen=True, omit_defaults=True):
 
     def completion_tokens(self, reply: int) -> int:
         return len(self.text(reply).split()) + 5 * len(self.calls(reply))
+
+
+def again(token: str) -> str:
+    """The name of the turn that brings what its client did for another one."""
+    return f"{token}/2"
+
+
+def title_of(token: str) -> str:
+    """The title that the model gives a conversation which that turn began."""
+    return f"About {token}"
 
 
 def read_script(message: str) -> Script | None:

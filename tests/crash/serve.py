@@ -12,16 +12,16 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from dragoman.core.agents import Repeat, ToolSpec
+from dragoman.core.agents import NO_ARGUMENTS, Offered, Repeat, ToolSpec
 from dragoman.core.errors import ToolFailed
 from dragoman.dialects import installed
-from dragoman.runtime.ports import CallContext
+from dragoman.runtime.tool_ports import CallContext
 from dragoman.server.assemble import Parts
 from dragoman.server.config import load
 from dragoman.server.serve import serve
 from dragoman.tools.arguments import Arguments, Run
 from dragoman.tools.registry import Registry
-from tests.crash.scripts import ASKED
+from tests.crash.scripts import ASKED, OPENING
 from tests.crash.waits import WAITS
 
 PR_SET_PDEATHSIG = 1
@@ -45,7 +45,14 @@ def registry(effects: str) -> Registry:
     for name, repeat in REPEATS.items():
         spec = ToolSpec(name, f"The {name} tool.", PARAMETERS, repeat=repeat, toolset=TOOLSET, timeout_s=20.0)
         tools.register(spec, _effect(name, effects))
+    tools.register(
+        ToolSpec(OPENING, "Looks around.", NO_ARGUMENTS, repeat=Repeat.PURE, offered=Offered.NEVER), _look_around
+    )
     return tools
+
+
+async def _look_around(arguments: Arguments, context: CallContext) -> str:
+    return '{"screen_description":"","learnings":[]}'
 
 
 def _effect(name: str, effects: str) -> Run:

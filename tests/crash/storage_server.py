@@ -183,7 +183,7 @@ class Callers:
         return await until(self._is_quiet, within_s)
 
     async def _is_quiet(self) -> bool:
-        answer = await self.get("/api/status")
+        answer = await self.get("/api/server")
         return answer.status == 200 and answer.body["live_runs"] == 0
 
 

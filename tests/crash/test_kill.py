@@ -64,7 +64,7 @@ def settled(server: ServerProcess) -> list[dict[str, object]]:
     """The session's messages once no run is live."""
     with httpx.Client(base_url=server.url, headers=server.headers, timeout=10) as client:
         for _ in range(500):
-            if client.get("/api/status").json()["live_runs"] == 0:
+            if client.get("/api/server").json()["live_runs"] == 0:
                 break
         answer = client.get("/api/v1/sessions/s/messages")
     return answer.json()["messages"] if answer.status_code == 200 else []

@@ -188,7 +188,7 @@ async def _heard(heard: bytearray, tokens: int) -> bool:
 
 
 async def _lives(callers: Callers, runs: int) -> bool:
-    return (await callers.get("/api/status")).body["live_runs"] == runs
+    return (await callers.get("/api/server")).body["live_runs"] == runs
 
 
 async def _is(callers: Callers, reason: str) -> bool:
@@ -455,7 +455,7 @@ async def test_five_hundred_unfinished_runs_are_taken_up_before_the_first_answer
         listened_at = time.time()
         first = await callers.say("fresh", "hello")
         assert first.status == 200
-        status = await callers.get("/api/status")
+        status = await callers.get("/api/server")
         quiet_s = await callers.quiet(20)
         with closing(sqlite3.connect(database)) as connection:
             claims, last_at = connection.execute(

@@ -20,7 +20,7 @@ from dragoman.dialects import installed
 from dragoman.edge.house import HOUSE
 from dragoman.wire.dialect import Dialect, Encoder, Request, Route
 from tests.histories import History, ends, histories
-from tests.reading import body_of, reader_of
+from tests.reading import meaning_of, reader_of
 
 DIALECTS = installed()
 TABLE = [(dialect, route) for dialect in DIALECTS for route in dialect.routes]
@@ -90,7 +90,7 @@ def request(route: Route[Any], **changes: Any) -> Request:
 def asked(dialect: Dialect, route: Route[Any]) -> Request:
     """A request that means this route, if it is a branch."""
     branch = BRANCHES.get(id(route))
-    return request(route) if branch is None else request(route, body=body_of(dialect.name, branch))
+    return request(route) if branch is None else request(route, **meaning_of(dialect.name, branch))
 
 
 def params_of(route: Route[Any]) -> list[str]:
@@ -216,7 +216,8 @@ def test_an_example_of_the_documentation_is_understood(dialect: Dialect) -> None
         assert found, f"no route answers {example.method} {example.path}"
         route, params = found[0]
         body = b"" if example.body is None else json.dumps(example.body).encode()
-        operation = understood(route, request(route, params=params, body=body))
+        headers = {"content-type": "application/json"} | dict(example.headers)
+        operation = understood(route, request(route, params=params, body=body, headers=headers))
         assert isinstance(operation, Operation)
         assert not isinstance(operation, StartTurn) or operation.origin  # message ids are told apart by it
         assert example.expect

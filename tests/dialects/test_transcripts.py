@@ -24,23 +24,16 @@ from typing import Any
 
 import pytest
 
-from dragoman.core.agents import ToolSpec
+from dragoman.core.agents import NO_ARGUMENTS, Offered, Repeat, ToolSpec
 from dragoman.core.errors import BackendFailed
 from dragoman.core.messages import ToolCall, Usage
 from dragoman.core.names import CallId, Scope
-from dragoman.runtime.ports import (
-    LEASE_S,
-    CallContext,
-    Prompt,
-    ReplyDone,
-    ReplyPiece,
-    Retracted,
-    TextPiece,
-    ToolOutcome,
-)
+from dragoman.runtime.ports import LEASE_S, Prompt, ReplyDone, ReplyPiece, Retracted, TextPiece
+from dragoman.runtime.tool_ports import CallContext, ToolOutcome
 from dragoman.server.config_shapes import AgentTable
 from dragoman.stores.memory import MemoryStore
 from dragoman.stores.sqlite.store import open_store
+from dragoman.tools.registry import Registry
 from tests.parts import ADMIN, house_of, open_config
 from tests.streaming_client import Client
 from tests.support import FixedClock
@@ -50,6 +43,9 @@ HERE = Path(__file__).parent
 TRANSCRIPTS = sorted(HERE.glob("*/*.txt"))
 BLESS = bool(os.environ.get("DRAGOMAN_BLESS"))
 TOOLS = ("list_files", "read_file")
+CONTEXT = ToolSpec("context", "What is known.", NO_ARGUMENTS, repeat=Repeat.PURE, offered=Offered.NEVER)
+"""With which turns of some wires begin; here it finds nothing."""
+NOTHING_KNOWN = '{"screen_description":"","learnings":[]}'
 
 Row = list[ReplyPiece | BackendFailed | str]
 """A reply: its pieces, or what comes in their place. "crash" and "history" are said as they are."""
@@ -119,15 +115,20 @@ class Script:
     async def close(self) -> None:
         pass
 
-    def specs(self, patterns: Sequence[str]) -> tuple[ToolSpec, ...]:
+    def specs(self, patterns: Sequence[str], *, on_screen: bool = False) -> tuple[ToolSpec, ...]:
         return tuple(ToolSpec(name, f"The {name} tool.", {"type": "object"}) for name in TOOLS)
 
     def spec(self, name: str) -> ToolSpec | None:
-        return next((spec for spec in self.specs(()) if spec.name == name), None)
+        return next((spec for spec in (*self.specs(()), CONTEXT) if spec.name == name), None)
+
+    def check(self, spec: ToolSpec, arguments: str) -> str:
+        return Registry().check(spec, arguments)
 
     async def call(self, call: ToolCall, context: CallContext) -> ToolOutcome:
         if self.spec(call.name) is None:
             return ToolOutcome(f"There is no tool {call.name}.", True, "unknown_tool")
+        if call.name == CONTEXT.name:
+            return ToolOutcome(NOTHING_KNOWN)
         result = self._results[call.name, call.arguments]
         return ToolOutcome(result.removeprefix("!"), result.startswith("!"))
 

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import click
 import msgspec
@@ -19,7 +20,9 @@ from dragoman.server.config_shapes import AgentTable
 from dragoman.server.tool_patterns import unmatched
 from dragoman.tools.connections.connection import Connection
 from dragoman.tools.connections.toolset import register_connections
+from dragoman.tools.connectors.toolset import register_connectors
 from dragoman.tools.egress import Egress
+from dragoman.tools.knowledge import register_knowledge
 from dragoman.tools.registry import Registry
 from dragoman.tools.workspace.toolset import register_workspace
 from tests.checkout import ROOT, checked_in, expect_none, name_of
@@ -29,6 +32,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 METRIC = re.compile(r"\bdragoman_[a-z_]+\b")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
+COMMAND = re.compile(r"([A-Z_]+=\S* )*dragoman ")
+"""Others are not looked at: one may go on over several lines."""
 
 PLACES = ("docs", "README.md", "CONTRIBUTING.md")
 
@@ -67,6 +72,8 @@ def test_every_pattern_of_tools_that_a_page_shows_matches_one(tmp_path: Path) ->
     register_connections(registry, [Connection("prom", "prometheus", "http://127.0.0.1:9", ())], Egress(), FixedClock())
     example = ROOT / "docs" / "config.example.toml"
     shown = [*blocks("toml"), (name_of(example), example.read_text())]
+    register_connectors(registry, cast("Any", None))  # nothing is called
+    register_knowledge(registry, cast("Any", None), cast("Any", None))
     agents = [
         (place, {"agent": msgspec.convert(agent, AgentTable, strict=False)})
         for place, text in shown
@@ -83,6 +90,9 @@ def test_every_pattern_of_tools_that_a_page_shows_matches_one(tmp_path: Path) ->
 def commands(text: str) -> Iterator[list[str]]:
     """The words of each `dragoman …` line in a shell block, the environment in front of it left out."""
     for line in text.replace("\\\n", " ").splitlines():
+        line = line.removeprefix("$ ")
+        if not COMMAND.match(line):
+            continue
         words = shlex.split(line, comments=True)
         while words and ASSIGNMENT.match(words[0]):
             words.pop(0)

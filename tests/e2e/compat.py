@@ -46,6 +46,11 @@ CLIENTS = (
     Client("a2a-sdk (PyPI)", "grafana", r"sdks_client", "a2a-sdk"),
     Client("a2a-lint (PyPI)", "grafana", r"the_linter", "a2a-lint"),
     Client("grafana-assistant (PyPI)", "grafana", r"test_grafana_(clients|terminal)\.py", "grafana-assistant"),
+    Client("kibana-py (PyPI)", "elastic", r"kibana_pys_client", "kibana-py"),
+    Client("kibana-py's own suites", "elastic", r"kibana_pys_\w+_suite", source="git 941b5dca0241"),
+    Client("curl", "elastic", r"elastic_pages_curl"),
+    Client("openai's stream parser (PyPI)", "elastic", r"openais_stream_parser", "openai"),
+    Client("the Terraform provider's calls", "elastic", r"terraforms_calls", source="as it sends them"),
     Client("curl, Python and JavaScript", "grip", r"test_grip_clients\.py"),
 )
 

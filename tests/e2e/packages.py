@@ -48,6 +48,21 @@ def installed(name: str) -> Path:
     return _kept(f"{name} {version}", build, lambda folder: _run([*command, str(folder)], folder))
 
 
+def checked_out(name: str, url: str, commit: str, *paths: str) -> Path:
+    """The folder that holds these paths of a public git repository as one commit has them: for suites that are in no
+    registry. The commit's id is what guards its content."""
+
+    def fetch(folder: Path) -> str:
+        for command in (["init"], ["fetch", "--depth=1", url, commit], ["checkout", "FETCH_HEAD", "--", *paths]):
+            wrong = _git(command, folder)
+            if wrong:
+                return wrong
+        shutil.rmtree(folder / ".git")
+        return ""
+
+    return _kept(f"{name} {commit[:12]}", f"{url}{commit}{paths}", fetch)
+
+
 def binary(name: str) -> str:
     """The program that a package of that name holds, where the package is nothing but the program."""
     module = name.replace("-", "_")
@@ -131,6 +146,27 @@ def _alone() -> Iterator[None]:
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _git(command: Sequence[str], folder: Path) -> str:
+    """ "" or what went wrong. That one host of repositories cannot be reached says nothing about the registries."""
+    git = shutil.which("git")
+    if git is None:
+        return "git is not installed"
+    env = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(
+            [git, command[0], "--quiet", *command[1:]],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"git {command[0]} took longer than {INSTALL_S:g} s"
+    return done.stderr.strip() if done.returncode else ""
 
 
 def _run(command: Sequence[str], folder: Path) -> str:

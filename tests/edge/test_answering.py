@@ -61,6 +61,24 @@ async def test_a_fork_answers_as_the_branch_that_the_request_means(stage: SetUp)
     assert (gone.status, json.loads(gone.body)) == (404, {"error": "There is no conversation t."})
 
 
+async def test_a_route_may_have_another_path_that_names_the_project_and_only_the_callers_own_is_there(
+    stage: SetUp,
+) -> None:
+    async with toy(stage) as s:
+        own = await post(s.client(), "collect", path="/toy/in/default/talks/t")
+        other = await post(s.client(), "collect", path="/toy/in/ops/talks/t")
+        unknown = await Client(s.house.app).request("POST", "/toy/in/ops/talks/t", body=b"{}")
+    assert (own.status, json.loads(own.body)) == (200, {"text": "It is fine."})
+    assert (other.status, json.loads(other.body)) == (404, {"error": "There is no project ops for this credential."})
+    assert unknown.status == 401
+
+
+async def test_a_stream_may_tell_of_its_turn_in_its_headers(stage: SetUp) -> None:
+    async with toy(stage) as s:
+        streamed = await post(s.client(), "stream")
+    assert streamed.headers["x-talk"] == "t"
+
+
 async def test_a_request_that_means_no_branch_is_refused_and_does_not_count_for_its_credential(stage: SetUp) -> None:
     async with toy(stage, config=open_config(per_credential_rpm=1)) as s:
         refused = [await post(s.client(), "shout") for _ in range(2)]

@@ -433,7 +433,7 @@ async def test_everything_is_also_served_below_the_base_path(stage: Any) -> None
                 ("GET", "/api/v1/sessions/k", b""),
                 ("GET", "/health", b""),
                 ("GET", "/docs", b""),
-                ("GET", "/api/status", b""),
+                ("GET", "/api/server", b""),
             )
         }
         unknown = await s.client().request("GET", "/sub/path/api/v1/nothing")

@@ -14,11 +14,12 @@ import pytest
 
 from dragoman.access.ports import Project
 from dragoman.core.errors import BadRequest, Conflict, Unavailable
-from dragoman.core.events import Entry, RunCompleted, TextAdded, dump_event
+from dragoman.core.events import Entry, RunCompleted, TextAdded, TurnReceived, dump_event
 from dragoman.core.messages import said
 from dragoman.core.names import ConversationId, ProjectId, RunId, Scope
 from dragoman.core.operations import FollowRun, Started, StartTurn
-from dragoman.edge.following import CURSOR_MAX, EntryStream, follow
+from dragoman.core.screen import Screen, ScreenItem
+from dragoman.edge.following import CURSOR_MAX, EntryStream, entry_json, follow
 from dragoman.runtime.ports import ReplyDone, TextPiece
 from dragoman.stores.sqlite.store import open_store
 from dragoman.wire import sse
@@ -143,6 +144,13 @@ def test_an_entry_is_one_frame_and_the_end_is_the_last() -> None:
     assert b"run_completed" in stream.entry(Entry(4, RunId("r"), 1.5, RunCompleted()))
     assert stream.closed
     assert stream.entry(Entry(5, RunId("r"), 1.5, TextAdded("x"))) == b""
+
+
+def test_nobody_is_told_the_instructions_and_the_screen_of_who_asked() -> None:
+    screen = Screen("A secret screen.", (ScreenItem("n", "d", '"secret"'),))
+    received = TurnReceived((said("user", "how is it?"),), system="secret wishes", screen=screen, owner="ann")
+    told = entry_json(Entry(2, RunId("r"), 1.0, received))
+    assert b"secret" not in told and b"how is it?" in told and b'"owner":"ann"' in told
 
 
 def test_a_stream_that_breaks_off_says_when_to_come_back_and_shows_no_end() -> None:

@@ -20,7 +20,7 @@ from tests.stage import SetUp, Stage
 from tests.streaming_client import Response
 
 INTERNAL = "s3cret-internal-text"
-REQUEST = Request("GET", "/api/status", {}, {}, {}, b"", "abcdef012345", "0" * 32, 1_700_000_000.0)
+REQUEST = Request("GET", "/api/server", {}, {}, {}, b"", "abcdef012345", "0" * 32, 1_700_000_000.0)
 
 
 def fail(error: DragomanError, request: Request | None = REQUEST) -> Reply:
@@ -114,7 +114,7 @@ def test_every_route_asks_for_a_scope_of_its_own_and_says_what_it_is() -> None:
         ("POST", "/api/runs/{run}/cancel", (Scope.RUNS_CANCEL,), CancelRun),
         ("GET", "/api/waiting", (Scope.TOOLS_APPROVE,), ListApprovals),
         ("POST", "/api/runs/{run}/approvals/{call:path}", (Scope.TOOLS_APPROVE,), DecideApproval),
-        ("GET", "/api/status", (Scope.CHAT_READ,), ReadStatus),
+        ("GET", "/api/server", (Scope.CHAT_READ,), ReadStatus),
     ]
     assert all(route.summary for route in HOUSE.routes)
 
@@ -194,8 +194,8 @@ async def test_a_run_that_does_not_exist_is_not_found(stage: SetUp, run: str, me
 async def test_the_status_is_told_to_who_may_read(stage: SetUp) -> None:
     async with stage() as s:
         await s.client().request("POST", "/api/v1/chat", body=b'{"message":"hi"}')
-        shown = await get(s, "/api/status")
-        refused = await s.anonymous().request("GET", "/api/status")
+        shown = await get(s, "/api/server")
+        refused = await s.anonymous().request("GET", "/api/server")
     assert (shown["conversations"], shown["live_runs"], shown["counters"]["runs"]) == (1, 0, 1)
     assert (refused.status, json.loads(refused.body)["error"]["code"]) == (401, "not_authenticated")
 

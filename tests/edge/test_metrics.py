@@ -77,17 +77,17 @@ def test_the_runtimes_numbers_are_read_when_they_are_asked_for() -> None:
 
 def test_a_request_is_counted_under_its_dialect_its_route_and_its_status() -> None:
     shown = metrics()
-    status = Mounted(HOUSE, next(route for route in HOUSE.routes if route.path == "/api/status"))
+    status = Mounted(HOUSE, next(route for route in HOUSE.routes if route.path == "/api/server"))
     for code in (200, 200, 401):
         shown.answered(status, code, 0.003)
     shown.answered(None, 404, 0.2)
     samples = read(shown.text())
     assert requests(samples) == {
-        ("house", "GET /api/status", "200"): 2.0,
-        ("house", "GET /api/status", "401"): 1.0,
+        ("house", "GET /api/server", "200"): 2.0,
+        ("house", "GET /api/server", "401"): 1.0,
         ("", "", "404"): 1.0,
     }
-    labels = (("dialect", "house"), ("route", "GET /api/status"))
+    labels = (("dialect", "house"), ("route", "GET /api/server"))
     assert samples["dragoman_http_request_seconds_count", labels] == 3.0
     assert samples["dragoman_http_request_seconds_sum", labels] == pytest.approx(0.009)
 

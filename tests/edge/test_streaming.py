@@ -160,6 +160,24 @@ async def test_a_batch_of_entries_is_one_chunk_and_the_last_closes_the_body() ->
     await asyncio.wait_for(task, WAIT_S)
 
 
+class Wordless(Plain):
+    """Says nothing of the end."""
+
+    def entry(self, entry: Entry) -> bytes:
+        super().entry(entry)
+        return b""
+
+
+async def test_a_stream_that_ends_without_a_word_is_closed_all_the_same() -> None:
+    tape, socket = Tape(), Socket()
+    task = streaming(tape, socket, encoder=Wordless())
+    assert await socket.next() == (b"<", True)
+    tape.add(ev.RunCompleted())
+    assert await socket.next() == (b"", False)
+    await asyncio.wait_for(task, WAIT_S)
+    assert socket.sent.empty()
+
+
 async def test_silence_is_broken_by_a_life_sign_and_only_silence() -> None:
     tape, socket = Tape(), Socket()
     task = streaming(tape, socket, wheel=Wheel(silence_s=0.03))

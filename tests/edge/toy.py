@@ -148,10 +148,14 @@ def greeted(greeting: Greeting, request: Request) -> Reply:
     return json_reply({"text": greeting.text})
 
 
+def named(started: Started) -> tuple[tuple[str, str], ...]:
+    return (("x-talk", started.conversation),)
+
+
 FORKS: Mapping[str, Route[Any]] = {
     "accept": Route("POST", "/toy/talks/{talk}", say, accept=accepted, summary="Say and go"),
     "collect": Route("POST", "/toy/talks/{talk}", say, collect=collected, summary="Say and wait"),
-    "stream": Route("POST", "/toy/talks/{talk}", say, stream=Streamed(RunLines), summary="Say and listen"),
+    "stream": Route("POST", "/toy/talks/{talk}", say, stream=Streamed(RunLines, named=named), summary="Say and listen"),
     "look": Route("POST", "/toy/talks/{talk}", look, answer=answered, summary="Look"),
     "delete": Route(
         "POST",
@@ -178,7 +182,16 @@ TOY = Dialect(
     title="A toy",
     prefixes=("/toy/",),
     routes=(
-        Route("POST", "/toy/talks/{talk}", say, forks=FORKS, choose=choose, scopes=(Scope.CHAT_RUN,), summary="Say"),
+        Route(
+            "POST",
+            "/toy/talks/{talk}",
+            say,
+            forks=FORKS,
+            choose=choose,
+            scopes=(Scope.CHAT_RUN,),
+            also=("/toy/in/{project}/talks/{talk}",),
+            summary="Say",
+        ),
         EVENTS,
         Route("GET", "/toy/card", lambda request: Greet(request.origin), answer=greeted, open=True, summary="Who"),
         Route("GET", "/toy/lost", lambda request: FollowRun(RunId("r")), answer=answered, open=True, summary="None"),
@@ -192,4 +205,5 @@ TOY = Dialect(
     ),
     credential=bearer,
     fail=fail,
+    project=lambda request: request.params.get("project", ""),
 )

@@ -1,6 +1,7 @@
 import pytest
 
 from dragoman.core.errors import BadRequest
+from dragoman.core.names import ProjectId
 from dragoman.models.catalogue import Catalogue
 from tests.models.asking import Puppet
 
@@ -17,10 +18,12 @@ MAIN, SMALL = Puppet(), Puppet()
         ("Main", (MAIN, "Main")),
     ],
 )
-def test_a_configured_name_is_that_model_and_any_other_goes_to_the_default(
+async def test_a_configured_name_is_that_model_and_any_other_goes_to_the_default(
     name: str, chosen: tuple[Puppet, str]
 ) -> None:
-    assert Catalogue({"main": MAIN, "small": SMALL}, "main").choose(name) == chosen
+    catalogue = Catalogue({"main": MAIN, "small": SMALL}, "main")
+    assert await catalogue.choose(ProjectId("default"), name) == chosen
+    assert await catalogue.knows(ProjectId("default"), name) == (name in ("main", "small"))
 
 
 @pytest.mark.parametrize(("models", "known"), [({"small": SMALL}, "small"), ({}, "none")])

@@ -209,3 +209,42 @@ async def test_the_same_prompt_gets_the_same_reply_and_more_tool_lists_than_are_
     replies = [await ask(model, prompt) for prompt in (*prompts, *prompts)]
     assert replies == [replies[0]] * len(replies)
     await model.close()
+
+
+# -- remembering -----------------------------------------------------------------------------------------------------
+
+SUMMARIZE = ToolSpec(
+    "summarize",
+    "Write something into the knowledge base.",
+    schema("title", "text", "public", title="string", text="string", public="boolean"),
+    toolset="knowledge",
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "title", "text"),
+    [
+        ("Remember that deploys happen on Tuesdays.", "Deploys happen on Tuesdays", "Deploys happen on Tuesdays."),
+        ("please keep in mind: a\nb", "A b", "A\nb"),
+        ("Don't forget that " + "word " * 20 + "end", ("Word " + "word " * 11).strip(), "Word " + "word " * 19 + "end"),
+        ("Remember that " + "x" * 100, "X" + "x" * 59, "X" + "x" * 99),
+    ],
+)
+async def test_what_it_is_told_to_remember_it_keeps_for_who_asks(asked: str, title: str, text: str) -> None:
+    (piece,) = await ask(Offline(), Prompt((said("user", asked),), tools=(*TOOLS, SUMMARIZE)), stream=False)
+    assert isinstance(piece, ReplyDone)
+    (call,) = piece.calls
+    assert (call.name, json.loads(call.arguments)) == ("summarize", {"title": title, "text": text, "public": False})
+
+
+@pytest.mark.parametrize("asked", ["Remember that...", "Do you remember that file?", "Remember the milk"])
+async def test_what_is_no_fact_is_not_remembered(asked: str) -> None:
+    (piece,) = await ask(Offline(), Prompt((said("user", asked),), tools=(SUMMARIZE,)), stream=False)
+    assert isinstance(piece, ReplyDone) and piece.calls == ()
+
+
+async def test_it_calls_no_client_s_tool_of_that_name_and_none_that_is_not_offered() -> None:
+    theirs = ToolSpec("summarize", "Sum the page up.", schema("page", page="string"))
+    for tools in (TOOLS, (*TOOLS, theirs)):
+        (piece,) = await ask(Offline(), Prompt((said("user", "Remember that I am Ann"),), tools=tools), stream=False)
+        assert isinstance(piece, ReplyDone) and piece.calls == ()

@@ -112,8 +112,8 @@ def test_items_without_a_name_are_shown_as_json() -> None:
 
 
 def test_an_object_is_told_field_by_field() -> None:
-    assert said("get_cluster_health", {"status": "green", "nodes": 3, "shards": {"a": 1}}) == (
-        'get_cluster_health says:\n\n- status: green\n- nodes: 3\n- shards: {"a":1}'
+    assert said("get_cluster", {"status": "green", "nodes": 3, "shards": {"a": 1}}) == (
+        'get_cluster says:\n\n- status: green\n- nodes: 3\n- shards: {"a":1}'
     )
 
 
@@ -189,3 +189,33 @@ def test_json_nested_too_deep_is_shown_as_text() -> None:
 def test_several_results_are_told_one_after_the_other() -> None:
     results = [Result("write_file", {}, "Created a.", False), Result("write_file", {}, "Created b.", False)]
     assert answer(results) == "Created a.\n\nCreated b."
+
+
+@pytest.mark.parametrize("response", ["a.py\nb.py", ["a.py", "b.py"], 7, "{not json", {"total": 0, "items": []}])
+def test_a_result_in_an_object_of_its_own_is_told_like_the_result_itself(response: Any) -> None:
+    text = response if isinstance(response, str) else json.dumps(response, separators=(",", ":"))
+    for tool in ("list_files", "read_file"):
+        assert said(tool, {"response": response}) == said(tool, text)
+
+
+def test_a_response_that_is_one_field_of_several_is_told_as_a_field() -> None:
+    assert "- response: yes" in said("get_x", {"response": "yes", "status": 3})
+
+
+def test_the_health_of_a_cluster_is_told_in_a_sentence() -> None:
+    whole = {"cluster_name": "prod", "status": "yellow", "number_of_nodes": 1, "active_shards": 20, "timed_out": False}
+    told = "The cluster prod works, but not all copies of its data are in place: its status is yellow."
+    assert said("elasticsearch", {"response": whole}) == (
+        f"{told} It has 1 node and 20 active shards.\n\n- timed_out: false"
+    )
+    assert said("get_cluster_health", {"status": "green"}) == "The cluster is healthy: its status is green."
+    full = {"status": "red", "number_of_nodes": 3, "active_shards": 7, "unassigned_shards": 2}
+    assert said("get_cluster_health", full) == (
+        "The cluster is in trouble, some of its data cannot be reached: its status is red."
+        " It has 3 nodes, 7 active shards and 2 unassigned shards."
+    )
+
+
+def test_a_status_that_is_no_health_is_told_as_any_field() -> None:
+    assert said("get_light", {"status": "green"}) == "get_light says:\n\n- status: green"
+    assert said("get_cluster_health", {"status": {"green": 1}}) == ('get_cluster_health says:\n\n- status: {"green":1}')

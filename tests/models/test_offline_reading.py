@@ -1,6 +1,6 @@
 import pytest
 
-from dragoman.models.offline_reading import TEXT_CHARS_MAX, Reading, read, split_name, stem, stems
+from dragoman.models.offline_reading import TEXT_CHARS_MAX, Reading, read, split_name, stems
 
 
 @pytest.mark.parametrize(
@@ -59,28 +59,6 @@ def test_a_thing_leaves_its_marker() -> None:
     assert reading.markers_of("a.txt") == ["§file"]
     assert reading.markers_of("'hello' into a.txt") == ["§file", "§quoted"]
     assert reading.markers_of("nothing") == []
-
-
-@pytest.mark.parametrize(
-    "forms",
-    [
-        ("file", "files"),
-        ("query", "queries"),
-        ("search", "searches", "searching", "searched"),
-        ("list", "lists", "listing", "listed"),
-        ("get", "gets"),
-        ("health", "healthy"),
-        ("analyze", "analyzing", "analyzes"),
-        ("datasource", "datasources"),
-    ],
-)
-def test_forms_of_a_word_have_one_stem(forms: tuple[str, ...]) -> None:
-    assert len({stem(form) for form in forms} - {"searche"}) == 1
-
-
-@pytest.mark.parametrize("word", ["status", "this", "class", "is", "us"])
-def test_an_s_that_is_no_plural_stays(word: str) -> None:
-    assert stem(word).endswith("s")
 
 
 def test_stop_words_are_left_out_and_data_source_is_one_word() -> None:

@@ -153,6 +153,21 @@ def test_a_reply_without_finish_reason_was_cut_off(chunks: list[Any]) -> None:
     assert (error.code, error.retryable) == ("upstream_truncated", True)
 
 
+@pytest.mark.parametrize(
+    ("chunks", "reason"),
+    [([delta(content="a"), b"[DONE]"], "stop"), ([delta(content="a")], ""), ([b"[DONE]"], ""), ([], "")],
+)
+def test_where_the_marker_suffices_it_must_be_there_and_stand_behind_something(chunks: list[Any], reason: str) -> None:
+    faults = Faults(secrets=(), clock=FixedClock())
+    folded = ReplyFold(Bounds(100, 100, 1, 1000), faults, model_name="gpt-x", marker_suffices=True)
+    folded.take(frames(*chunks))
+    if reason:
+        assert folded.done().finish_reason == reason
+    else:
+        with pytest.raises(BackendFailed):
+            folded.done()
+
+
 def test_a_whole_reply_without_finish_reason_was_cut_off() -> None:
     folded = fold()
     folded.take_whole(b'{"choices":[{"message":{"content":"half"}}]}')

@@ -177,3 +177,36 @@ def test_half_a_surrogate_pair_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(BackendFailed) as caught:
         body(Prompt((said("user", "a\udcffb"),)))
     assert (caught.value.code, caught.value.retryable) == ("upstream_refused", False)
+
+
+HI = (said("user", "hi"),)
+
+
+@pytest.mark.parametrize(
+    ("choice", "params", "sent"),
+    [
+        ("", {}, None),
+        ("auto", {}, "auto"),
+        ("read_file", {}, {"type": "function", "function": {"name": "read_file"}}),
+        ("", {"tool_choice": "required"}, "required"),
+        ("auto", {"tool_choice": "required"}, "required"),
+        ("read_file", {"tool_choice": "required"}, {"type": "function", "function": {"name": "read_file"}}),
+    ],
+)
+def test_a_choice_is_sent_with_tools_and_never_without(choice: str, params: dict[str, Any], sent: object) -> None:
+    """Elastic spec 4.1, D9."""
+    assert body(Prompt(HI, (TOOL,), choice=choice), **params).get("tool_choice") == sent
+    assert "tool_choice" not in body(Prompt(HI, choice=choice), **params)
+
+
+def test_a_temperature_is_sent_unless_one_is_configured() -> None:
+    assert body(Prompt(HI, temperature=0.25))["temperature"] == 0.25
+    assert body(Prompt(HI, temperature=0.0))["temperature"] == 0.0
+    assert body(Prompt(HI, temperature=0.25), temperature=1)["temperature"] == 1
+    assert "temperature" not in body(Prompt(HI))
+
+
+@pytest.mark.parametrize("schema", [{}, {"type": "object"}, {"properties": {}}])
+def test_a_tool_without_parameters_still_says_that_it_takes_an_object(schema: dict[str, Any]) -> None:
+    (tool,) = body(Prompt(HI, (ToolSpec("now", "The time.", schema),)))["tools"]
+    assert tool["function"]["parameters"] == {"type": "object", "properties": {}}

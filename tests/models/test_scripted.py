@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dragoman.core.errors import BackendFailed, BadRequest
 from dragoman.core.messages import Message, ToolCall, ToolResult, Usage, said
@@ -231,3 +232,16 @@ def test_a_script_that_is_absent_or_too_long_or_no_text_is_refused(tmp_path: Pat
 
 async def test_closing_is_harmless() -> None:
     await scripted().close()
+
+
+async def test_a_prompt_that_must_call_a_tool_takes_no_reply_that_is_not_for_it() -> None:
+    titled = ScriptedReply(calls=(ScriptedCall("title_conversation", {"title": "T"}),), times=1)
+    named = ScriptedReply(text="I would rather talk.", choice="exit_loop")
+    model = scripted(ScriptedReply(text="Hello.", times=1), titled, named)
+    forced = [replace(asking("hi"), choice=choice) for choice in ("title_conversation", "exit_loop", "other")]
+    calls = (ToolCall(CallId("call_1"), "title_conversation", '{"title":"T"}'),)
+    assert (await ask(model, forced[0], stream=False)) == [done("", 1, calls=calls, finish_reason="tool_calls")]
+    assert (await ask(model, forced[1], stream=False)) == [done("I would rather talk.", 1)]
+    assert (await ask(model, forced[2], stream=False)) == [done("Echo: hi", 1)]
+    for text in ("Hello.", "Echo: hi"):
+        assert (await ask(model, replace(asking("hi"), choice="auto"), stream=False)) == [done(text, 1)]

@@ -14,7 +14,7 @@ from dragoman.core.names import RunId
 from dragoman.core.operations import CancelRun
 from dragoman.models.openai_chat import OpenAIChatOptions
 from dragoman.runtime.budgets import Budget
-from dragoman.runtime.ports import CallContext
+from dragoman.runtime.tool_ports import CallContext
 from dragoman.tools.arguments import ARGUMENTS_BYTES_MAX, Arguments
 from dragoman.tools.registry import Registry
 from tests.models.trails import CALLS, answer, call, calling, frames, piece, trial, whole

@@ -6,9 +6,6 @@ The sections are the rows R30 to R35 of the reliability plan; R36 is in `test_up
 
 import asyncio
 import json
-import shutil
-import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from dragoman.core.errors import BackendFailed
 from dragoman.core.messages import Usage, said
 from dragoman.models.openai_chat import OpenAIChat, OpenAIChatOptions
 from dragoman.runtime.ports import Prompt, ReplyDone, TextPiece
+from tests.certificates import server_tls
 from tests.models.asking import Puppet, ask_in_vain
 from tests.models.trails import (
     SOON_S,
@@ -111,7 +109,7 @@ async def test_a_handshake_that_fails_or_never_ends_is_unreachable(
             writer.close()
 
     hang = asyncio.Event()
-    server = await asyncio.start_server(meet, "127.0.0.1", 0, ssl=_tls(tmp_path) if speaks else None)
+    server = await asyncio.start_server(meet, "127.0.0.1", 0, ssl=server_tls(tmp_path)[0] if speaks else None)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     limit = {} if speaks else {"connect_s": SOON_S}
     try:
@@ -123,19 +121,6 @@ async def test_a_handshake_that_fails_or_never_ends_is_unreachable(
         hang.set()
         server.close()
         await server.wait_closed()
-
-
-def _tls(folder: Path) -> ssl.SSLContext:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    kind = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
-    files = ("-keyout", str(key), "-out", str(certificate))
-    subprocess.run((openssl, *kind.split(), *files), check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 # -- R31: a server that is asked too often -------------------------------------------------------------------------

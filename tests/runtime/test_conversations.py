@@ -295,6 +295,10 @@ async def test_a_private_list_holds_what_is_the_callers_own_and_all_of_it_for_an
         assert await ids(ANNA, private=True, archived=Archived.ONLY) == ["a1"]
         assert await ids(BERT, private=True) == ["b1"]
         assert await ids(ADMIN, private=True) == ["a2", "b1"]
+        await s.conversations.update(BERT, UpdateConversation(ConversationId("b1"), shared=True))
+        assert await ids(ANNA, private=True) == ["a2"]
+        assert await ids(ANNA, private=True, shared=True) == ["a2", "b1"]
+        assert await ids(BERT, private=True, shared=True) == ["b1"]
         assert await ids(BERT) == ["a2", "b1"]
         assert await ids(BERT, origins=("cli",), archived=Archived.WITH) == ["b1", "a1"]
         shelf = await s.conversations.browse(ADMIN, BrowseConversations(limit=1, offset=1))

@@ -13,9 +13,9 @@ from dragoman.core.messages import Message, Text, ToolCall, ToolResult, Usage, s
 from dragoman.core.names import CallId, RunId
 from dragoman.runtime.attempt import Attempt
 from dragoman.runtime.budgets import Budget
-from dragoman.runtime.driver import NO_ANSWER
 from dragoman.runtime.live import Inbox
 from dragoman.runtime.ports import LEASE_S, ReplyDone, Retracted, StaleClaim, TextPiece, ThinkingPiece
+from dragoman.runtime.replying import NO_ANSWER
 from dragoman.runtime.waiting import arguments_hash
 from dragoman.stores.memory import MemoryStore
 from tests.parts import USAGE, LedgerTools, ScriptedReplies, call_reply, text_reply
@@ -308,7 +308,7 @@ async def test_a_tool_nobody_has_is_an_error_the_model_hears_of() -> None:
 class TwoToolsets(LedgerTools):
     """`look` may be held by an agent that names it; `send` only by one that holds all."""
 
-    def specs(self, patterns: Any) -> tuple[ToolSpec, ...]:
+    def specs(self, patterns: Any, *, on_screen: bool = False) -> tuple[ToolSpec, ...]:
         return tuple(spec for spec in super().specs(patterns) if "*" in patterns or spec.name in patterns)
 
 

@@ -35,11 +35,9 @@ STAND: dict[str, tuple[str, ...]] = {
     "runtime/driver.py": (
         "approval.requested",
         "clienttool.requested",
-        "tool.intent_committed",
-        "tool.effect_done",
-        "tool.result_committed",
         "clientaction.emitted",
     ),
+    "runtime/calling.py": ("tool.intent_committed", "tool.effect_done", "tool.result_committed"),
     "runtime/recovery.py": ("reaper.mid",),
     "stores/memory/store.py": (*COMMITS, *CLAIMS),
     "stores/sqlite/migrations.py": ("migrate.step",),

@@ -7,8 +7,8 @@ from dragoman.core import events as ev
 from dragoman.core.messages import Message, Text, ToolCall, ToolResult, said
 from dragoman.core.names import CallId, RunId
 from dragoman.core.operations import TurnView
-from dragoman.runtime.history import CHARS_PER_TOKEN, RESULT_CHARS_MAX, prompt
-from dragoman.runtime.machine import weight_of
+from dragoman.runtime.history import RESULT_CHARS_MAX, prompt
+from dragoman.runtime.weights import CHARS_PER_TOKEN, weight_of
 
 DONE = ev.RunCompleted()
 
@@ -116,9 +116,41 @@ def test_calls_that_the_caller_never_answered_are_left_out_when_the_user_goes_on
 
 
 def test_a_long_result_is_cut_with_a_notice() -> None:
-    shown = prompt((), (), (result("a", "x" * (RESULT_CHARS_MAX + 7)),), tokens_max=10)
+    asked = Message("assistant", (call("a"),))
+    shown = prompt((), (), (asked, result("a", "x" * (RESULT_CHARS_MAX + 7))), tokens_max=10)
     notice = "\n[7 more characters left out; ask for a smaller part]"
-    assert shown == (result("a", "x" * RESULT_CHARS_MAX + notice),)
+    assert shown == (asked, result("a", "x" * RESULT_CHARS_MAX + notice))
+
+
+def test_results_join_their_calls_and_calls_without_one_go() -> None:
+    """However a caller tells them: elastic/kibana#214005."""
+    a, b, c = (Message("assistant", (call(name),)) for name in "abc")
+    lost = Message("assistant", (Text("hm"), call("d")))
+    told = (said("user", "1"), a, b, said("user", "2"), result("b"), c, result("a"), result("a", "twice"), lost)
+    shown = prompt((), (), (*told, said("user", "3")), tokens_max=10)
+    hm = Message("assistant", (Text("hm"),))
+    users = [said("user", text) for text in "123"]
+    assert shown == (users[0], a, result("a"), b, result("b"), users[1], hm, users[2])
+
+
+def test_an_id_that_is_used_again_means_the_latest_call() -> None:
+    first, again = (Message("assistant", (ToolCall(CallId("a"), name, "{}"),)) for name in ("look", "see"))
+    told = (
+        said("user", "q"),
+        first,
+        result("a", "1"),
+        said("user", "more"),
+        again,
+        said("user", "well?"),
+        result("a", "2"),
+    )
+    shown = prompt((), (), told, tokens_max=10)
+    assert shown == (*told[:5], result("a", "2"), said("user", "well?"))
+
+
+def test_a_turn_that_is_in_order_stays_as_it_is() -> None:
+    told = (said("user", ""), Message("assistant", (call("a"), call("b"))), result("b"), result("a"), said("user", "x"))
+    assert prompt((), (), told, tokens_max=10) == told
 
 
 MESSAGES = st.lists(

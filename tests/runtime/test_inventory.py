@@ -52,4 +52,5 @@ def test_no_name_stands_twice_and_each_table_has_its_key():
         **dict.fromkeys(("entries", "deltas", "runs", "keys"), ("place",)),
         "conversations": ("tape",),
         "records": ("project", "kind", "id"),
+        "knowledge": ("project", "id"),
     }

@@ -160,3 +160,17 @@ def test_an_import_counts_what_was_said_and_weighs_its_characters():
     )
     assert keeping.counted_import(imported) == 3
     assert keeping.weight_of_import(imported) == 11
+
+
+def test_messages_that_replace_all_before_them_weigh_more_than_any_history_may():
+    messages = (said("user", "abc"), said("assistant", "de"))
+    assert keeping.weight_of_import(ev.MessagesImported(messages)) == 5
+    assert keeping.weight_of_import(ev.MessagesImported(messages, replaces=True)) == keeping.HISTORY_CHARS_MAX + 6
+    assert keeping.weight_of_import(ev.MessagesImported((), replaces=True)) > keeping.history_chars(2**70)
+    assert [keeping.history_chars(chars) for chars in (-1, 0, 7)] == [0, 0, 7]
+
+
+def test_only_messages_that_say_so_replace_others():
+    keeping.check_replacing(ev.MessagesImported((), replaces=True))
+    with pytest.raises(ValueError, match="replace nothing"):
+        keeping.check_replacing(ev.MessagesImported(()))

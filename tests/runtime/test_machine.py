@@ -3,27 +3,27 @@
 import pytest
 
 from dragoman.core import events as ev
-from dragoman.core.agents import Repeat, ToolSpec
+from dragoman.core.agents import Loop, Repeat, ToolSpec
 from dragoman.core.messages import Message, Text, ToolCall, ToolResult, Usage, said
 from dragoman.core.names import CallId
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.machine import (
     CLAIMS_MAX,
     OUTCOME_UNKNOWN,
-    PAUSES_FORGIVEN,
+    AddCall,
     AskModel,
     End,
     Ended,
     RequestApprovals,
     RequestClientTool,
     ResetReply,
-    RunState,
     RunTools,
     SettleCalls,
     Wait,
     distinct_calls,
     next_step,
 )
+from dragoman.runtime.run_state import PAUSES_FORGIVEN, RunState
 from dragoman.runtime.waiting import Policy, arguments_hash
 
 ASK = ev.TurnReceived((said("user", "hello"),))
@@ -90,6 +90,27 @@ def test_a_call_of_the_clients_tool_ends_the_run_once_ours_have_returned() -> No
     assert step(ask, ev.RunClaimed(1), CALLS) == RunTools((CALL,))
     ended = End(ev.RunNeedsClient((OTHER,), Usage(5, 2)), (ev.ClientToolRequested(OTHER),))
     assert step(ask, ev.RunClaimed(1), CALLS, ev.ToolReturned(CALL.id, "a.txt")) == ended
+
+
+def test_of_one_reply_every_call_is_left_to_the_caller() -> None:
+    """And the model is asked whatever the messages end with."""
+    for last in (Message("assistant", (CALL,)), said("assistant", "hm")):
+        once = ev.TurnReceived((said("user", "hello"), last), loop=Loop(once=True))
+        assert step(once, ev.RunClaimed(1)) == AskModel(1)
+        assert step(once, ev.RunClaimed(1), CALLS) == End(ev.RunNeedsClient((CALL, OTHER), Usage(5, 2)))
+        assert step(once, ev.RunClaimed(1), ev.ReplyFinished("hi")) == End(ev.RunCompleted())
+
+
+def test_a_loop_begins_with_its_opening_unless_anything_was_done_by_then() -> None:
+    """A call of the caller's own that was refused counts as that."""
+    mine = ToolSpec("mine", "M", {})
+    called = Message("assistant", (ToolCall(CallId("m"), "mine", "{}"),))
+    loop = Loop(opening="look", checked=True)
+    turn = ev.TurnReceived((said("user", "hello"), called), client_tools=(mine,), loop=loop)
+    assert isinstance(step(turn, ev.RunClaimed(1)), End)
+    refused = ev.ToolReturned(CallId("m"), "no", is_error=True, code="bad_arguments")
+    assert step(turn, ev.RunClaimed(1), refused) == AskModel(1)
+    assert isinstance(step(ev.TurnReceived((said("user", "hello"),), loop=loop), ev.RunClaimed(1)), AddCall)
 
 
 def test_nothing_follows_an_end() -> None:

@@ -1,20 +1,40 @@
 """What is remembered of earlier turns, and that nobody can tell it from what is read."""
 
 import itertools
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 from dragoman.core import events as ev
+from dragoman.core.agents import AgentSpec, ToolSpec
 from dragoman.core.messages import said
 from dragoman.core.names import ConversationId, RunId, Tape
 from dragoman.core.operations import StartTurn, TurnView
 from dragoman.runtime.past import Past, newest
-from dragoman.runtime.ports import Prompt
+from dragoman.runtime.ports import Prompt, ReplyPiece
 from dragoman.stores.memory import MemoryStore
 from tests.parts import ADMIN, LedgerTools, ScriptedReplies, call_reply, house_of, text_reply
+from tests.runtime.scene import asked, scene_of
 from tests.support import FixedClock
 
 ONE = Tape(1)
+THEIRS = ToolSpec("restart", "Restarts.", {"type": "object"}, held_s=0.0)
+
+
+class Telling:
+    """A model that says yes, or calls the caller's tool, and notes what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[list[str]] = []
+
+    async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
+        self.told.append([message.text for message in prompt.messages if message.role != "system"])
+        calls = self.told[-1][-1].startswith("call")
+        for piece in call_reply(("restart", "{}")) if calls else text_reply("Yes."):
+            yield piece
+
+    async def close(self) -> None:
+        pass
 
 
 def turn(number: int) -> TurnView:
@@ -107,3 +127,22 @@ async def test_a_prompt_is_the_same_whether_its_history_was_remembered_or_read(t
     read = await prompts(tmp_path, fresh_each_turn=True)
     assert [prompt.messages for prompt in remembered] == [prompt.messages for prompt in read]
     assert len(remembered) == 60
+
+
+async def test_what_is_no_part_of_a_whole_conversation_takes_no_room_of_what_is() -> None:
+    """Neither in the prompt, nor in what is remembered for the next one."""
+    for again in (False, True):
+        long = "x" * 4000
+        model = Telling()
+        agent = AgentSpec("helper", "Be brief.", history_tokens=300)  # 1,200 characters
+        async with scene_of(model, agents={"helper": agent}) as s:
+            await s.drive(asked("first"), "r1")
+            for number in range(2, 5):  # left to a caller that does not come back
+                await s.drive(asked(f"call {long}", client_tools=(THEIRS,)), f"r{number}")
+            await s.drive(asked("second", whole=True), "r5")
+            assert model.told[-1] == ["first", "Yes.", "second"]
+            if again:
+                s.driver._past = Past()  # pyright: ignore[reportPrivateUsage] another process
+            await s.drive(asked("third"), "r6")
+            assert model.told[-1] == ["first", "Yes.", "second", "Yes.", "third"]
+            assert s.driver._past._tapes[Tape(1)].whole  # pyright: ignore[reportPrivateUsage]

@@ -9,9 +9,10 @@ from dragoman.core.agents import Repeat
 from dragoman.core.errors import Unavailable
 from dragoman.core.messages import ToolCall
 from dragoman.core.names import CallId, RunId
-from dragoman.runtime.machine import OUTCOME_UNKNOWN, PAUSES_FORGIVEN, TRIES_MAX
+from dragoman.runtime.machine import OUTCOME_UNKNOWN, TRIES_MAX
 from dragoman.runtime.ports import TextPiece
 from dragoman.runtime.recovery import AT_ONCE, Recovery
+from dragoman.runtime.run_state import PAUSES_FORGIVEN
 from dragoman.stores.memory import MemoryStore
 from tests.parts import USAGE, Gate, LedgerTools, ScriptedReplies, call_reply, text_reply
 from tests.runtime.scene import Scene, Waits, asked, leases_run_out, scene_of, until, within

@@ -62,7 +62,15 @@ async def test_what_was_started_is_on_the_tape_with_everything_a_restart_needs()
         created, received, claimed = (entry.event for entry in await s.tape())
         assert created == ev.ConversationCreated(ADMIN.project, CONVERSATION, origin="grip", owner="tester")
         assert received == asked(
-            agent="helper", model="m", instructions=("Now.",), deltas=False, origin="grip", credential_id="tester"
+            agent="helper",
+            model="m",
+            instructions=("Now.",),
+            deltas=False,
+            origin="grip",
+            credential_id="tester",
+            owner="tester",
+            owner_name="tester",
+            owner_wide=True,
         )
         assert claimed == ev.RunClaimed(1)
 

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from dragoman.core.errors import NotFound
+from dragoman.core.errors import NotAllowed, NotFound
 from dragoman.core.names import ConversationId, Principal, ProjectId, RunId, Scope, Tape
 from dragoman.core.operations import ConversationInfo
 from dragoman.runtime.visibility import may_read, may_write, no_run, only_owner, readable, writable
@@ -49,6 +49,19 @@ def test_who_reads_and_who_writes(principal: Principal, info: ConversationInfo, 
             with pytest.raises(NotFound) as absent:
                 look(None, C, principal, private=True)
             assert (missing.value.detail, missing.value.what) == (absent.value.detail, absent.value.what)
+
+
+def test_where_the_wire_tells_of_shared_ones_they_may_not_be_changed() -> None:
+    with pytest.raises(NotAllowed) as refused:
+        writable(SHARED, C, BERT, private=True, tell_shared=True, doing="Deleting")
+    assert refused.value.detail == "Deleting a conversation is only allowed for the owner of the conversation."
+    with pytest.raises(NotAllowed, match=r"^Changing a conversation is only"):
+        writable(replace(NOBODYS, shared=True), C, BERT, private=True, tell_shared=True)
+    for info in (INFO, NOBODYS, None):
+        with pytest.raises(NotFound, match="There is no conversation c"):
+            writable(info, C, BERT, private=True, tell_shared=True)
+    assert writable(SHARED, C, ANNA, private=True, tell_shared=True) is SHARED
+    assert writable(SHARED, C, BERT, private=False, tell_shared=True) is SHARED
 
 
 def test_what_is_not_there_is_not_there_for_anybody() -> None:

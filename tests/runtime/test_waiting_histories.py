@@ -18,6 +18,7 @@ from dragoman.core.messages import ToolCall, said
 from dragoman.core.names import CallId, RunId
 from dragoman.runtime import machine
 from dragoman.runtime.budgets import Budget
+from dragoman.runtime.run_state import RunState
 from dragoman.runtime.waiting import GRACE_S, Policy, arguments_hash
 
 RULES = {"auto": Repeat.ONCE, "look": Repeat.PURE, "ask": Repeat.ONCE, "ask_look": Repeat.PURE, "never": Repeat.ONCE}
@@ -47,7 +48,7 @@ class Scene:
     # -- the driver ------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self.state = machine.RunState()
+        self.state = RunState()
         self.pending: list[Event] = []
         self.heard = 0
         self.look()

@@ -17,7 +17,8 @@ from dragoman.core.messages import ToolCall, said
 from dragoman.core.names import CallId, ConversationId, ProjectId, Scope
 from dragoman.core.operations import Outcome, ReadStatus, StartTurn
 from dragoman.dialects import installed
-from dragoman.runtime.ports import CallContext, ReplyDone
+from dragoman.runtime.ports import ReplyDone
+from dragoman.runtime.tool_ports import CallContext
 from dragoman.server import assemble
 from dragoman.server.assemble import SystemClock, new_run_id, open_house
 from dragoman.server.config import BadConfig
@@ -95,7 +96,8 @@ async def test_every_part_can_be_replaced_by_itself(tmp_path: Path) -> None:
     with_both = await opened("both", store=store, access=store)
     assert (with_both.store, with_both.access) == (store, store)
     assert not (tmp_path / "both" / "dragoman.db").exists()
-    assert (await opened("models", models={"offline": model})).models.choose("")[0] is model
+    with_models = await opened("models", models={"offline": model})
+    assert (await with_models.models.choose(ProjectId("default"), ""))[0] is model
     assert (await opened("tools", tools=tools)).tools is tools
     only = (replace(installed()[0], name="mine"),)
     assert (await opened("dialects", dialects=only)).dialects == only

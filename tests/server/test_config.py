@@ -21,6 +21,7 @@ EXAMPLE_ENV = {
     "PROMETHEUS_TOKEN": "k3",
     "TENANT": "k4",
     "PGPASSWORD": "k5",
+    "ELASTICSEARCH_KEY": "k6",
 }
 
 

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from dragoman.access.ports import AccessStore, Credential, Project
 from dragoman.core import events as ev
+from dragoman.core.knowledge import EntryRole, KnowledgeEntry, Query
 from dragoman.core.messages import ToolCall, said
 from dragoman.core.names import CallId, ConversationId, ProjectId, RunId, Scope
 from dragoman.core.operations import Archived, Mark
@@ -30,6 +31,7 @@ async def fill(store: Engine, clock: FixedClock) -> None:
     await _fill_marked(store)
     await _fill_open(store)
     await _fill_records(store, clock)
+    await _fill_knowledge(store, clock)
     await say(store, "deleted", "r-deleted", "gone?", "yes")  # the highest number of a tape
     assert await store.delete(PROJECT, ConversationId("deleted")) == []
 
@@ -61,6 +63,9 @@ async def _fill_ended(store: Store, clock: FixedClock) -> None:
     claim = await begin(store, "plain", "r-other", project=OTHER)
     await finish(store, claim, (ev.ReplyFinished("ours"), ev.RunCompleted()))
     await store.note(OTHER, ConversationId("plain"), (ev.ArchivingChanged(archived=True),))
+    await say(store, "replaced", "r-replaced", "before?", "yes")
+    over = ev.MessagesImported((said("user", "anders \0"), said("assistant", "so")), "elastic", replaces=True)
+    await store.replace_messages(PROJECT, ConversationId("replaced"), over, run=RunId("r-over"))
     claim = await begin(store, "failed", "r-failed")
     await finish(store, claim, (ev.ReplyStarted("a", "m"), ev.RunFailed("upstream_failed", "No answer.")))
     claim = await begin(store, "cancelled", "r-cancelled")
@@ -123,6 +128,21 @@ async def _fill_records(store: Engine, clock: FixedClock) -> None:
     await store.records.put(replace(put, expires_at=clock.at + 1e6, updated_by="Ännchen"), expect=1)
 
 
+async def _fill_knowledge(store: Engine, clock: FixedClock) -> None:
+    """What several queries find, engines rank each in its way: those below find one entry or none."""
+    for project, entry_id, title, owner in (
+        (PROJECT, "k10", "Größe: 株式会社 🦉", "c1"),
+        (PROJECT, "K2", "", "Ännchen"),
+        (OTHER, "k2", "theirs", "c1"),
+    ):
+        text = f'"{entry_id}" is\tindexed\\ twice, {entry_id}'
+        public, labels = owner == "c1", {"kind": 'é "x"', "": "1"} if title else {}
+        entry = KnowledgeEntry(project, entry_id, text, title, public, EntryRole.ASSISTANT, labels, owner, "Ä b")
+        await store.knowledge.put((entry,))
+        clock.move(1)
+    await store.knowledge.put((replace(entry, text="theirs, 書き直し", owner="nobody"),))
+
+
 def _streamed(text: str) -> tuple[ev.Event, ...]:
     pieces = tuple(ev.TextAdded(char) for char in text)
     return (ev.ReplyStarted("a", "m"), ev.ThinkingAdded("…"), *pieces, ev.ReplyFinished(text), ev.RunCompleted())
@@ -146,10 +166,31 @@ async def everything(store: Engine) -> dict[str, Any]:
             "credentials": await store.credentials(project),
             "count": await store.count(project),
             "records": [await store.records.page(project, kind, limit=0, offset=0) for kind in ("rule", "skill")],
+            "knowledge": [
+                await store.knowledge.page(project, containing=containing, sort=sort, descending=down, limit=limit)
+                for containing, sort, down, limit in (
+                    ("", "title", False, 9),
+                    ("K2", "id", True, 1),
+                    ("", "role", True, 2),
+                )
+            ],
+            "known": (await store.knowledge.count(project), await store.knowledge.get(project, "k2")),
+            "found": [
+                [each.entry for each in await store.knowledge.search(project, asked, owner=owner, labels={}, limit=9)]
+                for owner in ("c1", "Ännchen")
+                for asked in ((), (Query("k2"),), (Query("K10 grosse"), Query("会社", 2.0)), (Query("書き直し"),))
+            ],
             "shelves": [
                 await store.browse(
-                    *(project,), owner=owner, origins=origins, archived=archived, limit=limit, offset=limit // 3
+                    *(project,),
+                    owner=owner,
+                    origins=origins,
+                    archived=archived,
+                    limit=limit,
+                    offset=limit // 3,
+                    shared=shared,
                 )
+                for shared in (False, True)
                 for owner in (None, "c1", "nobody")
                 for origins in ((), ("test", "else"))
                 for archived in Archived

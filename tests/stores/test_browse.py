@@ -17,6 +17,7 @@ from tests.stores.talk import PROJECT, answer, append, begin, created, finish, s
 from tests.support import FixedClock
 
 ARCHIVED = ev.ArchivingChanged(archived=True)
+SHARED = ev.SharingChanged(shared=True)
 
 
 async def shelf(
@@ -27,10 +28,17 @@ async def shelf(
     archived: Archived = Archived.WITHOUT,
     limit: int = 50,
     offset: int = 0,
+    shared: bool = False,
     project: str = PROJECT,
 ) -> ConversationShelf:
     return await store.browse(
-        ProjectId(project), owner=owner, origins=origins, archived=archived, limit=limit, offset=offset
+        *(ProjectId(project),),
+        owner=owner,
+        origins=origins,
+        archived=archived,
+        limit=limit,
+        offset=offset,
+        shared=shared,
     )
 
 
@@ -89,6 +97,27 @@ async def test_a_shelf_is_of_one_owner_or_of_all(store: Engine, clock: FixedCloc
     assert await names(store, owner="bob") == ["b1"]
     assert await names(store, owner="") == ["n1"]
     assert await names(store, owner="An") == await names(store, owner="ANN") == []
+
+
+async def test_with_what_others_share_a_shelf_holds_one_owners_own_and_that(store: Engine, clock: FixedClock):
+    for name, owner in (("a1", "ann"), ("a2", "ann"), ("b1", "bob"), ("b2", "bob"), ("b3", "bob"), ("n1", "")):
+        await converse(store, name, clock, owner=owner)
+    await converse(store, "x", clock, owner="bob", project="other")
+    for name in ("a1", "b1", "b3", "n1"):
+        await store.note(PROJECT, ConversationId(name), (SHARED,))
+    await store.note(ProjectId("other"), ConversationId("x"), (SHARED,))
+    assert await names(store, owner="ann", shared=True) == ["n1", "b3", "b1", "a2", "a1"]
+    assert await names(store, owner="eve", shared=True) == ["n1", "b3", "b1", "a1"]
+    assert await names(store, owner="", shared=True) == ["n1", "b3", "b1", "a1"]
+    assert await names(store, shared=True) == await names(store)
+    page = await shelf(store, owner="ann", shared=True, limit=2, offset=1)
+    assert ([info.id for info in page.items], page.total) == (["b3", "b1"], 5)
+    await store.note(PROJECT, ConversationId("b1"), (ev.SharingChanged(shared=False),))
+    await store.note(PROJECT, ConversationId("b3"), (ARCHIVED,))
+    assert await names(store, owner="ann", shared=True) == ["n1", "a2", "a1"]
+    assert await names(store, owner="ann", shared=True, archived=Archived.ONLY) == ["b3"]
+    assert await names(store, owner="ann", shared=True, origins=("else",)) == []
+    assert await names(store, owner="ann") == ["a2", "a1"]
 
 
 async def test_a_shelf_is_of_some_origins_or_of_any(store: Engine, clock: FixedClock):

@@ -91,15 +91,17 @@ STEPS = st.one_of(
     st.tuples(st.just("prune"), st.sampled_from([0.0, 10.0]), st.integers(0, 3)),
     st.tuples(st.just("delete"), CONVERSATIONS),
     st.tuples(st.just("import"), CONVERSATIONS),
+    st.tuples(st.just("replace"), CONVERSATIONS),
     st.tuples(st.just("move"), st.sampled_from([8.0, 20.0, KEY_KEPT_S])),
 )
 """`move` is the clock's: half a lease, more than one, the life of a key."""
 SHELVES = [
-    (owner, origins, archived, offset)
+    (owner, origins, archived, offset, shared)
     for owner in (None, "ann", "bob", "")
     for origins in ((), ("import",))
     for archived in Archived
     for offset in (0, 1)
+    for shared in (False, True)
 ]
 SHELVES_EACH = 4
 """Of these an example looks at so many, and the next one at others: to look at all of them each time was two thirds of
@@ -184,6 +186,9 @@ class Session:
                 made = ev.ConversationCreated(self.project, conversation, "import", "bob", "Old")
                 imported = ev.MessagesImported((said("user", "abc"),))
                 return await self.store.put_messages(made, imported, at=5.0, updated_at=6.0, run=self._new_run())
+            case ("replace", conversation):
+                over = ev.MessagesImported((said("user", "abcd"), said("assistant", "e")), replaces=True)
+                return await self.store.replace_messages(self.project, conversation, over, run=self._new_run())
             case _:
                 raise AssertionError(step)
 
@@ -242,9 +247,15 @@ class Session:
             page,
             [
                 await store.browse(
-                    *(self.project,), owner=owner, origins=origins, archived=archived, limit=2, offset=offset
+                    *(self.project,),
+                    owner=owner,
+                    origins=origins,
+                    archived=archived,
+                    limit=2,
+                    offset=offset,
+                    shared=shared,
                 )
-                for owner, origins, archived, offset in self.shelves
+                for owner, origins, archived, offset, shared in self.shelves
             ],
             [list(await store.live_of(self.project, owner)) for owner in ("ann", "bob", "")],
             [await store.turns_since(self.project, at=self.clock.at - ago_s) for ago_s in (0.0, 10.0, KEY_KEPT_S)],

@@ -8,7 +8,8 @@ import pytest
 from dragoman.core import events as ev
 from dragoman.core.errors import BadRequest, NotFound
 from dragoman.core.events import Event
-from dragoman.core.names import ConversationId, ProjectId
+from dragoman.core.messages import ToolCall
+from dragoman.core.names import CallId, ConversationId, ProjectId
 from dragoman.core.operations import ConversationInfo
 from dragoman.runtime import fuses
 from dragoman.runtime.fuses import FuseBlown
@@ -70,6 +71,56 @@ async def test_an_owner_may_give_a_title_between_its_own_entries(store: Engine):
     claim = await begin(store, "c", "r1")
     await append(store, claim, (ev.TitleGiven("own"), ev.TextAdded("x")))
     assert (await info(store)).title == "own"
+
+
+@pytest.mark.parametrize("within", ["append", "finish"])
+async def test_a_title_given_within_the_run_is_the_conversations_until_another_is(
+    store: Engine, clock: FixedClock, within: str
+):
+    claim = await begin(store, "c", "r1")
+    clock.move(1.0)
+    titled = (ev.ReplyFinished("x"), ev.TitleGiven(TITLE))
+    if within == "append":
+        after = await store.append(claim, titled, after=claim.seq)
+        assert (await info(store)).title == TITLE
+        assert await store.append(claim, titled, after=claim.seq) == after  # the word of it was lost
+        await store.finish(claim, (ev.RunCompleted(),), after=after, weight=1)
+    else:
+        await store.finish(claim, (*titled, ev.RunCompleted()), after=claim.seq, weight=1)
+        assert await store.finish(claim, (*titled, ev.RunCompleted()), after=claim.seq, weight=1) is None
+    found = await info(store)
+    assert (found.title, found.messages, found.head, found.updated_at) == (TITLE, 2, 6, clock.at)
+    (given,) = await store.read(claim.tape, after=4, limit=1)
+    assert (given.run, given.event) == (claim.run, ev.TitleGiven(TITLE))
+    assert [entry.seq for entry in await store.read_run(claim)] == [2, 3, 4, 5, 6]
+    await store.note(PROJECT, C, (ev.TitleGiven("renamed"),))
+    assert (await info(store)).title == "renamed"
+    await say(store, "c", "r2", "q", "a")
+    assert (await info(store)).title == "renamed"
+
+
+@pytest.mark.parametrize("engine", DURABLE)
+async def test_a_title_given_within_a_run_is_found_by_who_opens_the_store_next(
+    engine: str, tmp_path: Path, clock: FixedClock
+):
+    async with ENGINES[engine](tmp_path, clock) as store:
+        claim = await begin(store, "c", "r1")
+        await append(store, claim, (ev.ReplyFinished("x"), ev.TitleGiven(TITLE)))
+    clock.move(100.0)
+    async with DURABLE[engine](tmp_path, clock) as beside:
+        assert (await info(beside)).title == TITLE
+
+
+async def test_a_call_that_the_server_added_counts_nothing(store: Engine):
+    claim = await begin(store, "c", "r1")
+    call = ToolCall(CallId("call_1"), "context", "")
+    opening = (ev.CallAdded(call), ev.ToolStarted(call), ev.ToolReturned(call.id, "{}", shown="{}"))
+    after = await store.append(claim, opening, after=claim.seq)
+    assert (await info(store)).messages == 0
+    assert [entry.event for entry in await store.read(claim.tape, after=3)] == list(opening)
+    await store.finish(claim, (ev.RunCancelled(),), after=after, weight=1)
+    assert (await info(store)).messages == 0
+    assert [entry.event for entry in await store.history(claim.tape, before=100, chars_max=10)][2:-1] == list(opening)
 
 
 async def test_what_is_not_there_is_not_noted(store: Engine):

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from dragoman.core.messages import ToolCall
 from dragoman.core.names import CallId, ProjectId
-from dragoman.runtime.ports import CallContext, ToolOutcome
+from dragoman.runtime.tool_ports import CallContext, ToolOutcome
 from dragoman.tools.registry import Registry
 
 Call = Callable[..., Awaitable[ToolOutcome]]

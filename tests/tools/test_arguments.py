@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from dragoman.core.names import ProjectId
-from dragoman.runtime.ports import CallContext
+from dragoman.runtime.tool_ports import CallContext
 from dragoman.tools.arguments import (
     ARGUMENTS_BYTES_MAX,
     ARGUMENTS_DEPTH_MAX,

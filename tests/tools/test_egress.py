@@ -124,6 +124,14 @@ async def test_cookies_are_not_kept(egress: Egress, serve: Serve):
 NARROW = (Allowed("GET", "/api/v1/labels"), Allowed("GET", "/api/v1/label/*/values"), Allowed("POST", "/api/**"))
 
 
+async def test_the_address_itself_may_be_allowed(egress: Egress, serve: Serve):
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(text=request.raw_path)
+
+    base = f"{await serve(handler)}/base"
+    assert (await egress.request(target(base, allow=(Allowed("GET", "/**"),)), "GET", "/")).body == b"/base/"
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -9,7 +9,7 @@ from dragoman.core.agents import NO_ARGUMENTS, Repeat, ToolSpec
 from dragoman.core.errors import ToolFailed
 from dragoman.core.messages import ToolCall
 from dragoman.core.names import CallId
-from dragoman.runtime.ports import CallContext, ToolOutcome, Tools
+from dragoman.runtime.tool_ports import CallContext, ToolOutcome, Tools
 from dragoman.tools.arguments import Arguments, Run
 from dragoman.tools.registry import OUTPUT_BYTES_MAX, PATTERN_SETS_MAX, Registry
 from tests.tools.conftest import CONTEXT, Call

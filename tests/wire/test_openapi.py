@@ -13,7 +13,7 @@ from dragoman.core.errors import DragomanError
 from dragoman.core.names import Scope
 from dragoman.core.operations import ReadStatus
 from dragoman.dialects import installed
-from dragoman.wire.dialect import Dialect, Parameter, Reply, Request, Route, Streamed
+from dragoman.wire.dialect import Dialect, Example, Parameter, Reply, Request, Route, Streamed
 from dragoman.wire.openapi import openapi
 
 COMPONENT = re.compile(r"[a-zA-Z0-9._-]+")
@@ -241,6 +241,33 @@ def test_a_ticket_is_a_second_way_in() -> None:
     ((_, _, row),) = operations(found)
     assert row["security"] == [{"credential": ["chat:read"]}, {"pass": []}]
     assert found["components"]["securitySchemes"]["pass"] == {"type": "apiKey", "in": "query", "name": "pass"}
+
+
+def test_every_form_of_login_is_a_way_in() -> None:
+    known = msgspec.structs.replace(
+        dialect(route("GET", "/x", scopes=(Scope.CHAT_READ,))), logins=("basic", "apikey", "bearer")
+    )
+    found = as_json(openapi(known, version="1"))
+    ((_, _, row),) = operations(found)
+    assert row["security"] == [{name: ["chat:read"]} for name in ("password", "key", "credential")]
+    schemes = found["components"]["securitySchemes"]
+    assert [schemes[name]["type"] for name in schemes] == ["http", "apiKey", "http"]
+    assert schemes["key"]["name"] == "Authorization"
+
+
+def test_other_paths_of_a_route_and_examples_of_its_body_are_told() -> None:
+    examples = (
+        Example("Ask it", "POST", "/x", {"text": "hi"}),
+        Example("Look", "GET", "/x"),
+        Example("Elsewhere", "POST", "/y", {"text": "no"}),
+    )
+    known = msgspec.structs.replace(
+        dialect(route("POST", "/x", takes=Ask, also=("/s/{space}/x/{rest:path}",))), examples=examples
+    )
+    ((_, _, row),) = operations(as_json(openapi(known, version="1")))
+    assert row["description"] == "The same at `/s/{space}/x/{rest}`."
+    (media,) = row["requestBody"]["content"].values()
+    assert media["examples"] == {"example_1": {"summary": "Ask it", "value": {"text": "hi"}}}
 
 
 def test_methods_of_one_path_stand_beside_each_other() -> None:

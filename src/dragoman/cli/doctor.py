@@ -97,7 +97,7 @@ async def _examine_house(house: "House", *, probe: bool) -> list[Finding]:
 
 
 async def _seconds_of(house: "House", name: str) -> float:
-    model, wire_name = house.models.choose(name)
+    model, wire_name = await house.models.choose(house.project, name)
     return (await ask(model, wire_name, stream=False)).took_s
 
 

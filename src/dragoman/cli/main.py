@@ -24,6 +24,8 @@ VERBS: dict[str, str] = {
     "runs": "Runs: list, look at one's timeline, stop one, approve its calls.",
     "models": "Models: list them, and try one.",
     "tools": "Tools: list them, and call one.",
+    "connectors": "Connectors: list, look at, delete those that people set up.",
+    "knowledge": "Knowledge: list, import, export, delete what assistants can recall.",
     "doctor": "Check this installation and say how to mend what is wrong.",
     "config": "Configuration: check it, and show where each value is from.",
     "migrate": "Move this home's store into a PostgreSQL database.",

@@ -78,7 +78,7 @@ def test(name: str, as_json: bool) -> None:
         if chosen not in house.config.models:
             known = ", ".join(house.config.models)
             raise NotFound(f"There is no model {chosen}; known are: {known}", what="model")
-        model, wire_name = house.models.choose(chosen)
+        model, wire_name = await house.models.choose(house.project, chosen)
         whole = await probe(model, wire_name, stream=False)
         return whole, await probe(model, wire_name, stream=True)
 

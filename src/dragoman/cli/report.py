@@ -63,7 +63,7 @@ class Report:
                 self._add(text)
             case ev.ReplyFinished():
                 self._reply(event)
-            case ev.ToolStarted(call=call) | ev.ClientToolRequested(call=call):
+            case ev.ToolStarted(call=call) | ev.ClientToolRequested(call=call) | ev.CallAdded(call=call):
                 self._calls[call.id] = call
             case ev.ToolReturned():
                 self._returned(event)

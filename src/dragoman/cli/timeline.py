@@ -82,6 +82,8 @@ class Timeline:
                 self.items.append(Point("asks", at, f"for approval of {_call(call)}"))
             case ev.ApprovalDecided(approved=approved, decided_by=by):
                 self.items.append(Point("approved" if approved else "denied", at, f"by {by}" if by else ""))
+            case ev.CallAdded(call=call):
+                self.items.append(Point("calls", at, f"by itself {_call(call)}"))
             case ev.HandedOver(from_agent=before, to_agent=after):
                 self.items.append(Point("handed", at, f"from {before} to {after}"))
             case ev.ClientToolClaimed(claimed_by=by):

@@ -4,12 +4,13 @@ Events are forever: kinds may be added, meanings never change. Every `match` on 
 that a newer version wrote is read as `Unread`: it is passed on byte for byte, and shown by nobody.
 A run's events, in order (`?` at most once, `*` any number):
 
-    TurnReceived  RunClaimed
+    TurnReceived  RunClaimed  CallAdded?
       ( ReplyStarted (TextAdded | ThinkingAdded)* ReplyFinished
         ( ToolStarted* ToolReturned* | ClientToolRequested* ) )*      AttemptReset and RunClaimed may cut in anywhere
     one of RunCompleted RunFailed RunCancelled RunNeedsClient         nothing of that run comes after it
 
-`ASKS` are written by others than the run's owner, at any place before its end. `NOTES` belong to no run.
+`ASKS` are written by others than the run's owner, at any place before its end. `NOTES` belong to no run, but for a
+TitleGiven that a run's owner wrote before its end (`Loop.titled`).
 """
 
 from typing import get_args
@@ -17,9 +18,10 @@ from typing import get_args
 import msgspec
 from msgspec import Struct
 
-from dragoman.core.agents import ToolSpec
-from dragoman.core.messages import Message, ToolCall, Usage
+from dragoman.core.agents import Loop, ToolSpec
+from dragoman.core.messages import Masked, Message, ToolCall, Usage
 from dragoman.core.names import CallId, ConversationId, ProjectId, RunId
+from dragoman.core.screen import NO_SCREEN, Screen
 
 
 class _Event(Struct, frozen=True, tag_field="kind", omit_defaults=True, gc=False):
@@ -37,10 +39,12 @@ class ConversationCreated(_Event, frozen=True, tag="conversation_created"):
 
 
 class MessagesImported(_Event, frozen=True, tag="messages_imported"):
-    """Messages that were said elsewhere and belong to this conversation from now on."""
+    """Messages that were said elsewhere and belong to this conversation from now on. `replaces` = and nothing of what
+    was said in it before does."""
 
     messages: tuple[Message, ...]
     source: str = ""
+    replaces: bool = False
 
 
 class TurnReceived(_Event, frozen=True, tag="turn_received"):
@@ -60,6 +64,21 @@ class TurnReceived(_Event, frozen=True, tag="turn_received"):
     credential_id: str = ""
     fingerprint: str = ""
     """Of the request it came with (`operations.Mark`): how a repeat without a key is recognised."""
+    owner: str = ""
+    """`Principal.owner` of who asks, their name, and whether they may change what belongs to the whole project
+    (resources:write): for tools that act for somebody."""
+    owner_name: str = ""
+    owner_wide: bool = False
+    system: str = ""
+    """The whole system message, "" = the agent's instructions and those of the turn."""
+    loop: Loop | None = None
+    screen: Screen = NO_SCREEN
+    whole: bool = False
+    """The caller sent the whole conversation, and `messages` is what of it was not on the tape. Once this turn has
+    completed, what did not complete before it is no part of the conversation."""
+    restates: int = 0
+    """So many of `messages`, from the first, tell the conversation so far otherwise than the tape: once this turn has
+    completed they take the place of all earlier turns."""
 
 
 class RunClaimed(_Event, frozen=True, tag="run_claimed"):
@@ -89,6 +108,16 @@ class ReplyFinished(_Event, frozen=True, tag="reply_finished"):
     usage: Usage = Usage()
     finish_reason: str = "stop"
     thinking: str = ""
+    closing: ToolCall | None = None
+    """The call with which the model ended the loop (`Loop.closing`); `text` is what it said in it."""
+    masked: tuple[Masked, ...] = ()
+    """What the model was not told."""
+
+
+class CallAdded(_Event, frozen=True, tag="call_added"):
+    """The server calls a tool of its own accord, as if the model had: what a turn's loop begins with."""
+
+    call: ToolCall
 
 
 class ToolStarted(_Event, frozen=True, tag="tool_started"):
@@ -103,7 +132,10 @@ class ToolReturned(_Event, frozen=True, tag="tool_returned"):
     is_error: bool = False
     duration_ms: int = 0
     code: str = ""
-    """"" or why it is an error: tool_failed, unknown_tool, bad_arguments, timeout, outcome_unknown, denied."""
+    """"" or why it is an error: tool_failed, unknown_tool, bad_arguments, timeout, outcome_unknown, denied,
+    call_limit."""
+    shown: str = ""
+    """JSON text for a user interface; no model is sent it."""
 
 
 class ApprovalRequested(_Event, frozen=True, tag="approval_requested"):
@@ -223,6 +255,7 @@ Event = (
     | TextAdded
     | ThinkingAdded
     | ReplyFinished
+    | CallAdded
     | ToolStarted
     | ToolReturned
     | ApprovalRequested

@@ -39,21 +39,29 @@ class ToolCall(Struct, frozen=True, tag="tool_call", tag_field="part", gc=False)
     arguments: str
 
 
-class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="part", gc=False):
+class ToolResult(Struct, frozen=True, tag="tool_result", tag_field="part", omit_defaults=True, gc=False):
+    """`shown` is JSON text for a user interface; no model is sent it."""
+
     call_id: CallId
     content: str
     is_error: bool = False
+    shown: str = ""
 
 
 Part = Text | Thinking | Image | ToolCall | ToolResult
 
 
-class Message(Struct, frozen=True, gc=False):
-    """One message. `name` is the agent's name where several speak, else empty."""
+class Message(Struct, frozen=True, omit_defaults=True, gc=False):
+    """One message. `name` is the agent's name where several speak, else empty.
+
+    `aside` is JSON text of what the wire that it came by says besides and wants back with it, such as a time in a
+    spelling of its own. Only that wire reads it, and no model is sent it.
+    """
 
     role: Role
     parts: tuple[Part, ...]
     name: str = ""
+    aside: str = ""
 
     @property
     def text(self) -> str:
@@ -73,6 +81,14 @@ class Message(Struct, frozen=True, gc=False):
 def said(role: Role, text: str) -> Message:
     """A message of one text part."""
     return Message(role, (Text(text),))
+
+
+class Masked(Struct, frozen=True, gc=False):
+    """A value that a model was told `mask` in place of. `entity` is its class, such as EMAIL."""
+
+    entity: str
+    value: str
+    mask: str
 
 
 class Usage(Struct, frozen=True, gc=False):

@@ -4,6 +4,7 @@ Each operation names its result by its type parameter: `ListTools` is an `Operat
 
 `private` on an operation means: conversations belong to who began them. To anybody else they are not there, but that
 shared ones may be read; a principal with the scope admin reads and changes all. Wires without users leave it off.
+`tell_shared`: to change a shared one of somebody else's is not allowed, rather than that it is not found.
 """
 
 from enum import StrEnum
@@ -11,10 +12,12 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from dragoman.core.agents import ToolSpec
+from dragoman.core.agents import Loop, ToolSpec
+from dragoman.core.errors import BadRequest
 from dragoman.core.events import Event, RunEnd
-from dragoman.core.messages import Message, ToolCall, Usage
+from dragoman.core.messages import Masked, Message, ToolCall, Usage
 from dragoman.core.names import ConversationId, RunId, Tape
+from dragoman.core.screen import NO_SCREEN, Screen
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -53,6 +56,23 @@ class Started(Struct, frozen=True, gc=False):
     """The turn is an earlier one: this request was a repeat of that one's."""
     head: int = 0
     """Of a conversation that is followed: `Listening.head`."""
+    title: str = ""
+    """Of a `whole` turn: the title that the conversation has; "" = it is new, and has none yet."""
+
+
+class Instruction(Struct, frozen=True, gc=False):
+    """A standing wish of the user. Of two with the same id the first counts."""
+
+    id: str
+    text: str
+
+
+class Briefing(Struct, frozen=True):
+    """The server puts the whole system message of the turn together: the agent's instructions, `notes` of the
+    application that asks, then the user's instructions, those of the request before those that are kept."""
+
+    notes: tuple[str, ...] = ()
+    instructions: tuple[Instruction, ...] = ()
 
 
 class StartTurn(Operation[Started], frozen=True):
@@ -63,6 +83,10 @@ class StartTurn(Operation[Started], frozen=True):
     very message, if its wire has one: a second turn of that name is the first. `title` is given to a conversation that
     is made. `private`: see above. `managed` = what the principal has set up here goes with the turn: rules, slash
     commands, the tools of a connected tunnel. `agent_or_default` = an `agent` that is not known here means the default.
+
+    `known_model` = a `model` that is not known here is not found, rather than passed on. `whole` = `messages` is the
+    whole conversation and not only what is new. `system` is the whole system message; with a `briefing` the server
+    makes it. `loop` and `screen`: as in `TurnReceived`.
     """
 
     conversation: ConversationId
@@ -78,8 +102,20 @@ class StartTurn(Operation[Started], frozen=True):
     message_id: str = ""
     title: str = ""
     private: bool = False
+    tell_shared: bool = False
     managed: bool = False
     agent_or_default: bool = False
+    known_model: bool = False
+    whole: bool = False
+    restates: int = 0
+    """Of a `whole` turn, told by the server: as in `TurnReceived`."""
+    system: str = ""
+    briefing: Briefing | None = None
+    loop: Loop | None = None
+    screen: Screen = NO_SCREEN
+    fault: BadRequest | None = None
+    """What is wrong with the messages (which are not there then), to be raised once the model and the conversation are
+    known to be there: some wires look for those first."""
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -161,12 +197,17 @@ class TurnView(Struct, frozen=True, gc=False):
     """Of each of `answered`: when that reply was begun, or that result came. () = not told."""
     took_ms: tuple[int, ...] = ()
     """Of each of `answered`: how long the call took; 0 for replies. () = not told."""
+    system: str = ""
+    """`TurnReceived.system`."""
+    masked: tuple[Masked, ...] = ()
+    """What models were not told in this turn, each value once."""
 
 
 class ConversationInfo(Struct, frozen=True, gc=False):
     """What lists show. Times are Unix seconds.
 
-    `messages` counts user messages and final answers of turns that ended well, imported ones included.
+    `messages` counts user messages and final answers of turns that ended well, imported ones included. A turn that
+    tells the conversation anew (`TurnReceived.restates`) takes none away: what it replaces stays counted.
     """
 
     id: ConversationId
@@ -232,13 +273,14 @@ class ConversationShelf(Struct, frozen=True):
 
 class BrowseConversations(Operation[ConversationShelf], frozen=True):
     """Those that changed last come first. `origins` () = of any. `private`: only the principal's own (for an admin:
-    all)."""
+    all); `shared`: and those that others share."""
 
     origins: tuple[str, ...] = ()
     archived: Archived = Archived.WITHOUT
     limit: int = 50
     offset: int = 0
     private: bool = False
+    shared: bool = False
 
 
 class UpdateConversation(Operation[ConversationInfo], frozen=True):
@@ -249,6 +291,7 @@ class UpdateConversation(Operation[ConversationInfo], frozen=True):
     shared: bool | None = None
     archived: bool | None = None
     private: bool = False
+    tell_shared: bool = False
 
 
 class Deleted(Struct, frozen=True):
@@ -260,6 +303,7 @@ class DeleteConversation(Operation[Deleted], frozen=True):
 
     conversation: ConversationId
     private: bool = False
+    tell_shared: bool = False
 
 
 class RunView(Struct, frozen=True, gc=False):

@@ -11,9 +11,11 @@ from msgspec import Struct
 
 from dragoman.core import events as ev
 from dragoman.core.events import Entry
-from dragoman.core.messages import Message, Part, Text, Thinking, ToolResult
+from dragoman.core.messages import Masked, Message, Part, Text, Thinking, ToolResult
 from dragoman.core.names import RunId
 from dragoman.core.operations import TurnView
+
+_WHOLE_ENDS = ev.RunCompleted | ev.MessagesImported
 
 
 class _Said(Struct, frozen=True, gc=False):
@@ -38,21 +40,31 @@ class _Turn:
         self.agent = ""
         self.reply_at = entry.at
         self.partial = ""
+        self.masked: dict[Masked, None] = {}
+        self.received = event if isinstance(event := entry.event, ev.TurnReceived) else ev.TurnReceived(())
+
+    @property
+    def completed(self) -> bool:
+        return isinstance(self.end, _WHOLE_ENDS)
 
     def view(self, *, with_partial: bool) -> TurnView:
         answered = list(self.answered)
         if with_partial and self.partial:
             half = Message("assistant", (Text(self.partial),), name=self.agent)
             answered.append(_Said(0, half, self.reply_at))
+        # What it retold counts once it has completed: until then the turns before it stand as they were.
+        asked = self.asked if self.completed else self.asked[self.received.restates :]
         return TurnView(
             self.run,
             self.seq,
             self.at,
-            self.asked,
+            asked,
             tuple(each.message for each in answered),
             self.end,
             tuple(each.at for each in answered),
             tuple(each.took_ms for each in answered),
+            self.received.system,
+            tuple(self.masked),
         )
 
 
@@ -67,7 +79,16 @@ class Transcript:
 
     def turns(self, *, with_partial: bool = True) -> tuple[TurnView, ...]:
         """`with_partial` shows the text of a reply that is still being written as a message."""
-        return tuple(turn.view(with_partial=with_partial) for turn in self._turns.values())
+        kept: list[_Turn] = []
+        unanswered = False  # whether there is anything to sift out: mostly not, and conversations get long
+        for turn in self._turns.values():
+            if turn.completed and turn.received.restates:
+                kept, unanswered = [], False
+            elif turn.completed and turn.received.whole and unanswered:
+                kept, unanswered = [each for each in kept if each.completed], False
+            kept.append(turn)
+            unanswered = unanswered or not turn.completed
+        return tuple(turn.view(with_partial=with_partial) for turn in kept)
 
     def add(self, entry: Entry) -> None:
         event = entry.event
@@ -76,6 +97,8 @@ class Transcript:
                 self._turns[entry.run] = _Turn(entry.run, entry, messages)
                 return
             case ev.MessagesImported(messages=messages):
+                if event.replaces:
+                    self._turns = {}
                 turn = _Turn(entry.run, entry, messages)
                 turn.end = event
                 self._turns[entry.run or entry.seq] = turn
@@ -101,8 +124,11 @@ def _fold_into(turn: _Turn, entry: Entry, event: ev.Event) -> None:
         case ev.ReplyFinished():
             turn.answered.append(_Said(entry.seq, _reply(event, turn.agent), turn.reply_at))
             turn.partial = ""
-        case ev.ToolReturned(call_id=call_id, content=content, is_error=is_error, duration_ms=took_ms):
-            result = Message("tool", (ToolResult(call_id, content, is_error),))
+            turn.masked.update(dict.fromkeys(event.masked))
+        case ev.CallAdded(call=call):
+            turn.answered.append(_Said(entry.seq, Message("assistant", (call,)), entry.at))
+        case ev.ToolReturned(call_id=call_id, content=content, is_error=is_error, duration_ms=took_ms, shown=shown):
+            result = Message("tool", (ToolResult(call_id, content, is_error, shown),))
             turn.answered.append(_Said(entry.seq, result, entry.at, took_ms))
         case ev.AttemptReset(from_seq=from_seq):
             turn.answered = [each for each in turn.answered if each.seq < from_seq]
@@ -141,6 +167,11 @@ def _reply(event: ev.ReplyFinished, agent: str) -> Message:
         parts.append(Text(event.text))
     parts.extend(event.calls)
     return Message("assistant", tuple(parts), name=agent)
+
+
+def completed(turn: TurnView) -> bool:
+    """Whether the turn was answered to its end, or came from elsewhere."""
+    return isinstance(turn.end, _WHOLE_ENDS)
 
 
 def ended_well(turn: TurnView) -> bool:

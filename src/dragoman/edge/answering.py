@@ -6,7 +6,7 @@ from msgspec import Struct
 from starlette.types import Receive, Send
 
 from dragoman.access.credentials import Standing
-from dragoman.core.errors import NotAuthenticated
+from dragoman.core.errors import NotAuthenticated, NotFound
 from dragoman.core.names import ConversationId, Principal, RunId, Scope
 from dragoman.core.operations import (
     FollowConversation,
@@ -58,6 +58,8 @@ class Answering:
         send: Send,
     ) -> None:
         """Raises errors of the tree, as long as the answer has not begun."""
+        if principal is not None:
+            _check_project(exchange, request, principal)
         branch = self._branch(route, request, principal)
         operation = branch.decode(request)
         if principal is None:
@@ -133,13 +135,14 @@ class Answering:
                     return
                 started, reader = self._reader(exchange, principal, operation, result)
                 encoder = streamed.encoder(request)
+                named = streamed.named(started) if streamed.named is not None else ()
                 exchange.status = 200
                 # Not by way of a name, which would hold them as long as the reader stays.
                 await send(
                     {
                         "type": "http.response.start",
                         "status": 200,
-                        "headers": exchange.response_headers(streamed.media_type, streamed.headers),
+                        "headers": exchange.response_headers(streamed.media_type, (*streamed.headers, *named)),
                     }
                 )
                 if exchange.run:
@@ -178,6 +181,14 @@ class Answering:
                 )
                 private = isinstance(operation, FollowConversation) and operation.private
                 return of_no_run, self._desk.tape_reader(principal, result, private=private)
+
+
+def _check_project(exchange: Exchange, request: Request, principal: Principal) -> None:
+    """Raises NotFound if the request names another project than its credential's: who asks need not know of it."""
+    project = exchange.dialect.project if exchange.dialect is not None else None
+    named = project(request) if project is not None else ""
+    if named and named != principal.project:
+        raise NotFound(f"There is no project {named} for this credential.", what="project")
 
 
 def _reading(right: _Right, operation: Operation[Any], result: Started | Following | Listening) -> Reading:

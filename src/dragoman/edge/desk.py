@@ -9,17 +9,19 @@ from msgspec.structs import replace
 
 from dragoman.core import operations as ops
 from dragoman.core.agents import AgentSpec
-from dragoman.core.errors import BadRequest, Expired, NotFound
+from dragoman.core.errors import BadRequest, Expired, NotAllowed, NotFound
 from dragoman.core.messages import ToolCall
-from dragoman.core.names import CallId, Clock, Principal
+from dragoman.core.names import CallId, Clock, Principal, RunId, Scope
 from dragoman.core.operations import Mark, Operation
 from dragoman.edge.following import RunExpired
 from dragoman.edge.idempotency import NO_MARK
-from dragoman.runtime.conversations import Conversations
+from dragoman.runtime.conversations import Conversations, title_of
 from dragoman.runtime.counters import Counters
-from dragoman.runtime.ports import CallContext, Tools
+from dragoman.runtime.loops import awaiting
+from dragoman.runtime.ports import Models
 from dragoman.runtime.readers import Reader, TapeReader
 from dragoman.runtime.runs import Runs
+from dragoman.runtime.tool_ports import CallContext, Tools
 
 R = TypeVar("R")
 
@@ -43,7 +45,10 @@ Handler = Callable[[Principal, Any], Awaitable[object]]
 OpenHandler = Callable[[Any], Awaitable[object]]
 """…for anybody."""
 Prepare = Callable[[Principal, ops.StartTurn], Awaitable[ops.StartTurn]]
-"""What goes with a `managed` turn is put into it."""
+"""What goes with a turn (what is `managed`, its `briefing`) is put into it."""
+Retell = Callable[[Principal, ops.StartTurn], Awaitable[tuple[ops.StartTurn, str]]]
+"""A `whole` turn, with only what is new in its messages, and the title that the conversation has. Raises NotFound,
+NotAllowed."""
 
 
 class Desk:
@@ -64,7 +69,9 @@ class Desk:
         facts: Facts,
         clock: Clock,
         new_call: Callable[[], CallId],
+        models: Models,
         prepare: Prepare | None = None,
+        retell: Retell | None = None,
         handlers: Mapping[type[Operation[Any]], Handler] | None = None,
         open_handlers: Mapping[type[Operation[Any]], OpenHandler] | None = None,
     ) -> None:
@@ -77,7 +84,9 @@ class Desk:
         self._facts = facts
         self._clock = clock
         self._new_call = new_call
+        self._models = models
         self._prepare = prepare
+        self._retell = retell
         self._handlers: dict[type[Operation[Any]], Handler] = {
             ops.FollowRun: self._follow,
             ops.CancelRun: self._cancel,
@@ -158,9 +167,32 @@ class Desk:
             turn = replace(turn, agent="")
         self._agent(turn.agent)
         self._check_messages(turn)
-        if turn.managed and self._prepare is not None:
+        _check_calls(principal, turn)
+        await self._check_model(principal, turn)
+        title = ""
+        if turn.whole and self._retell is not None:
+            turn = replace(turn, title=title_of(turn.title)) if turn.title else turn
+            turn, title = await self._retell(principal, turn)
+        if turn.fault is not None:
+            raise turn.fault
+        if (turn.managed or turn.briefing is not None) and self._prepare is not None:
             turn = await self._prepare(principal, turn)
         runs = self._ephemeral if turn.ephemeral else self._runs
+        started = await self._begin(runs, principal, turn, mark)
+        if not turn.whole:
+            return started
+        if turn.title and turn.title != title:
+            await self._conversations.update(
+                principal, ops.UpdateConversation(turn.conversation, title=turn.title, private=turn.private)
+            )
+        return replace(started, title=turn.title or title)
+
+    async def _check_model(self, principal: Principal, turn: ops.StartTurn) -> None:
+        """Raises NotFound if the turn asks for a model that must be known, and is not."""
+        if turn.known_model and turn.model and not await self._models.knows(principal.project, turn.model):
+            raise NotFound(f"There is no model {turn.model}.", what="model")
+
+    async def _begin(self, runs: Runs, principal: Principal, turn: ops.StartTurn, mark: Mark) -> ops.Started:
         started = await runs.start(principal, turn, mark)
         if not started.replayed:
             return started
@@ -182,29 +214,41 @@ class Desk:
             view = (await self._runs.timeline(principal.project, operation.run)).run
             raise RunExpired(error.detail, run=view) from None
         except NotFound:
+            await self._ephemeral.check_private(principal, operation.run, write=False)
             following = await self._ephemeral.follow(principal.project, operation)
             return ops.Following(replace(following.started, ephemeral=True), following.after)
 
     async def _cancel(self, principal: Principal, operation: ops.CancelRun) -> ops.RunView:
         await self._check_private(principal, operation, write=True)
-        return await self._of_either(lambda runs: runs.cancel(principal, operation))
+        return await self._of_either(
+            principal, operation.run, lambda runs: runs.cancel(principal, operation), write=True
+        )
 
     async def _read_run(self, principal: Principal, operation: ops.ReadRun) -> ops.Timeline:
         await self._check_private(principal, operation, write=False)
-        return await self._of_either(lambda runs: runs.timeline(principal.project, operation.run))
+        return await self._of_either(
+            principal, operation.run, lambda runs: runs.timeline(principal.project, operation.run), write=False
+        )
 
     async def _check_private(
         self, principal: Principal, operation: ops.FollowRun | ops.CancelRun | ops.ReadRun, *, write: bool
     ) -> None:
         """Raises NotFound if the operation is private and the run's conversation is not there for the principal."""
         if operation.private:
-            await self._of_either(lambda runs: runs.check_private(principal, operation.run, write=write))
+            run = operation.run
+            await self._of_either(
+                principal, run, lambda runs: runs.check_private(principal, run, write=write), write=write
+            )
 
-    async def _of_either(self, ask: Callable[[Runs], Awaitable[R]]) -> R:
-        """A run's id does not tell who drives it: those that are kept are asked first, then those that are not."""
+    async def _of_either(
+        self, principal: Principal, run: RunId, ask: Callable[[Runs], Awaitable[R]], *, write: bool
+    ) -> R:
+        """A run's id does not tell who drives it: those that are kept are asked first, then those that are not. Those
+        are there for who began them alone, on every wire: what leaves nothing behind was said to nobody else."""
         try:
             return await ask(self._runs)
         except NotFound:
+            await self._ephemeral.check_private(principal, run, write=write)
             return await ask(self._ephemeral)
 
     def _agent(self, name: str) -> AgentSpec:
@@ -230,7 +274,9 @@ class Desk:
         if self._tools.spec(operation.name) is None:
             raise NotFound(f"There is no tool {operation.name}.", what="tool")
         call = ToolCall(self._new_call(), operation.name, operation.arguments)
-        outcome = await self._tools.call(call, CallContext(principal.project, call.id))
+        wide = principal.may(Scope.RESOURCES_WRITE)
+        context = CallContext(principal.project, call.id, principal.owner, principal.name, wide)
+        outcome = await self._tools.call(call, context)
         self._counters.tool_calls += 1
         return ops.ToolOutput(operation.name, outcome.content, outcome.is_error, outcome.code)
 
@@ -250,3 +296,12 @@ class Desk:
             steps_max=facts.steps_max,
             counters=self._counters.all(),
         )
+
+
+def _check_calls(principal: Principal, turn: ops.StartTurn) -> None:
+    """Raises NotAllowed if the messages end with a call that the server is to make, and the principal may call none."""
+    if turn.loop is None or principal.may(Scope.TOOLS_USE):
+        return
+    theirs = {turn.loop.opening, *(tool.name for tool in turn.client_tools)}
+    if any(call.name not in theirs for call in awaiting(turn.messages)):
+        raise NotAllowed(f"Only a credential with the scope {Scope.TOOLS_USE} may have a tool called by name.")

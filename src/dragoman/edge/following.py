@@ -4,11 +4,13 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from dragoman.core.errors import BadRequest, DragomanError, Expired, FieldFault
-from dragoman.core.events import Entry, dump_event, is_end
+from dragoman.core.events import Entry, Event, TurnReceived, dump_event, is_end
 from dragoman.core.names import RunId
 from dragoman.core.operations import FollowRun, RunView, Started
+from dragoman.core.screen import NO_SCREEN
 from dragoman.wire import sse
 from dragoman.wire.dialect import Parameter, Request, Streamed
 
@@ -91,9 +93,18 @@ class EntryStream:
 
 
 def entry_json(entry: Entry, *, with_run: bool = False) -> bytes:
-    """The event's own JSON is put in as it stands on the tape: a second spelling of it would be one too many."""
+    """The event's own JSON is put in as it stands on the tape: a second spelling of it would be one too many. But for
+    what is nobody's business."""
     run = b'"run":%b,' % msgspec.json.encode(entry.run) if with_run else b""
-    return b'{"seq":%d,%b"at":%b,"event":%b}' % (entry.seq, run, repr(entry.at).encode(), dump_event(entry.event))
+    return b'{"seq":%d,%b"at":%b,"event":%b}' % (entry.seq, run, repr(entry.at).encode(), dump_event(told(entry.event)))
 
 
 ENTRIES = Streamed(EntryStream, headers=(("x-accel-buffering", "no"), ("cache-control", "no-cache, no-transform")))
+
+
+def told(event: Event) -> Event:
+    """The event as whoever may read the project's runs is told it: without a turn's whole system message, in which its
+    owner's own instructions stand, and without what is on their screen."""
+    if isinstance(event, TurnReceived) and (event.system or event.screen != NO_SCREEN):
+        return replace(event, system="", screen=NO_SCREEN)
+    return event

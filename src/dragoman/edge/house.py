@@ -146,7 +146,7 @@ HOUSE = Dialect(
         *approvals.ROUTES,
         Route(
             "GET",
-            "/api/status",
+            "/api/server",
             lambda request: ReadStatus(),
             answer=_status,
             scopes=(Scope.CHAT_READ,),

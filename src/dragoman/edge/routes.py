@@ -6,6 +6,7 @@ is compared only with the few patterns that share its beginning. Literal segment
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from msgspec import Struct
@@ -22,10 +23,19 @@ class Mounted(Struct, frozen=True):
     route: Route[Any]
 
 
-class _Pattern(Struct, frozen=True):
-    path: str
-    regex: re.Pattern[str]
-    methods: dict[str, Mounted]
+class _Pattern:
+    """A path with parameters, and who answers it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.methods: dict[str, Mounted] = {}
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """Made when a request is first compared with it: all of them at once would be a twentieth of the start."""
+        regex, _, _ = compile_path(self.path)
+        # DOTALL: `{name:path}` is the rest of the path, whatever it holds. An id with a line end is an id.
+        return re.compile(regex.pattern, re.DOTALL)
 
     @property
     def rank(self) -> tuple[bool, int, int]:
@@ -43,33 +53,31 @@ class RouteTable:
         """Of a pattern's beginning: what is longer need not be looked for, however long the path."""
         for dialect in dialects:
             for route in dialect.routes:
-                self._add(Mounted(dialect, route))
+                for path in (route.path, *route.also):
+                    self._add(Mounted(dialect, route), path)
         for patterns in self._patterns.values():
             patterns.sort(key=lambda pattern: pattern.rank)
 
-    def _add(self, mounted: Mounted) -> None:
-        path = mounted.route.path
+    def _add(self, mounted: Mounted, path: str) -> None:
         if "{" not in path:
-            self._put(self._literal.setdefault(path, {}), mounted)
+            self._put(self._literal.setdefault(path, {}), mounted, path)
             return
         beginning = path[: path[: path.index("{")].rindex("/") + 1]
         self._beginning_chars_max = max(self._beginning_chars_max, len(beginning))
         bucket = self._patterns.setdefault(beginning, [])
         for pattern in bucket:
             if pattern.path == path:
-                self._put(pattern.methods, mounted)
+                self._put(pattern.methods, mounted, path)
                 return
-        regex, _, _ = compile_path(path)
-        # DOTALL: `{name:path}` is the rest of the path, whatever it holds. An id with a line end is an id.
-        pattern = _Pattern(path, re.compile(regex.pattern, re.DOTALL), {})
-        self._put(pattern.methods, mounted)
+        pattern = _Pattern(path)
+        self._put(pattern.methods, mounted, path)
         bucket.append(pattern)
 
-    def _put(self, methods: dict[str, Mounted], mounted: Mounted) -> None:
+    def _put(self, methods: dict[str, Mounted], mounted: Mounted, path: str) -> None:
         method = mounted.route.method
         if method in methods:
             other = methods[method].dialect.name
-            raise ValueError(f"{mounted.dialect.name} and {other} both answer {method} {mounted.route.path}")
+            raise ValueError(f"{mounted.dialect.name} and {other} both answer {method} {path}")
         methods[method] = mounted
 
     def find(self, method: str, path: str) -> tuple[Mounted, dict[str, str]]:

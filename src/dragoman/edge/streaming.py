@@ -40,6 +40,7 @@ class FrameStream:
     __slots__ = (
         "_away",
         "_encoder",
+        "_ended",
         "_pumping",
         "_putting",
         "_reader",
@@ -60,6 +61,8 @@ class FrameStream:
         self._away: DragomanError | None = None
         """Why the reader is sent away."""
         self._putting = False
+        self._ended = False
+        """The body is closed."""
         self._unsaid = b""
         """What silence was to be broken with, and the socket had no room for: it goes before all that follows."""
         self.sent_at = 0.0
@@ -93,7 +96,7 @@ class FrameStream:
             logger.log(level, "a stream ended early: %s", error)
             await self._put(encoder.failed(error), more=False)
             return
-        if not encoder.closed:
+        if not self._ended:  # also by an encoder that had nothing to say of the end
             await self._put(b"", more=False)
 
     async def _send_entries(self) -> None:
@@ -140,7 +143,7 @@ class FrameStream:
 
     async def _put(self, body: bytes, *, more: bool) -> None:
         body, self._unsaid = self._unsaid + body, b""
-        self._putting = True
+        self._putting, self._ended = True, not more
         try:
             await self._send_on(body, more=more)
         finally:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from dragoman.core.errors import BadRequest
+from dragoman.core.names import ProjectId
 from dragoman.runtime.ports import Model
 
 
@@ -16,12 +17,15 @@ class Catalogue:
         self._models = dict(models)
         self._default = models[default]
 
-    def choose(self, name: str) -> tuple[Model, str]:
+    async def choose(self, project: ProjectId, name: str) -> tuple[Model, str]:
         """See the port. A configured model goes by the name that is configured for its wire, hence ""."""
         model = self._models.get(name)
         if model is not None:
             return model, ""
         return self._default, name
+
+    async def knows(self, project: ProjectId, name: str) -> bool:
+        return name in self._models
 
     async def close(self) -> None:
         models, self._models = self._models, {}

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dragoman.models.offline_reading import split_name
 from dragoman.models.offline_series import rows_of
@@ -40,7 +41,26 @@ class Result(Struct, frozen=True):
 
 def answer(results: Sequence[Result]) -> str:
     """One paragraph or list for each result, in their order."""
-    return "\n\n".join(map(_shown, results))
+    return "\n\n".join(_shown(_unwrapped(result)) for result in results)
+
+
+def _unwrapped(result: Result) -> Result:
+    """Of a loop that wants each result as an object (`core.agents.Loop`), what the tool itself said."""
+    if not result.content.startswith('{"response":'):
+        return result
+    try:
+        said = _response.decode(result.content).response
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return result
+    content = said if isinstance(said, str) else msgspec.json.encode(said).decode()
+    return replace(result, content=content)
+
+
+class _Wrapped(Struct, frozen=True, forbid_unknown_fields=True):
+    response: Any
+
+
+_response = msgspec.json.Decoder(_Wrapped)
 
 
 def _shown(result: Result) -> str:
@@ -121,6 +141,9 @@ def _paths(result: Result, lines: list[str]) -> str:
 
 
 def _object(result: Result, value: dict[str, Any]) -> str:
+    status = value.get("status")
+    if isinstance(status, str) and status in _HEALTH and ("cluster_name" in value or "health" in result.tool.lower()):
+        return _health(value)
     rows = rows_of(value)
     if rows is not None:
         return _series(result, rows, value)
@@ -133,6 +156,31 @@ def _object(result: Result, value: dict[str, Any]) -> str:
     fields = [f"- {name}: {_value(each)}" for name, each in list(value.items())[:FIELDS_MAX]]
     fields.extend(_left_out(len(value) - len(fields), "field"))
     return "\n".join([f"{result.tool} says:", "", *fields])
+
+
+_HEALTH = {
+    "green": "is healthy: its status is green",
+    "yellow": "works, but not all copies of its data are in place: its status is yellow",
+    "red": "is in trouble, some of its data cannot be reached: its status is red",
+}
+_COUNTED = {
+    "number_of_nodes": "node",
+    "active_shards": "active shard",
+    "unassigned_shards": "unassigned shard",
+}
+
+
+def _health(value: dict[str, Any]) -> str:
+    """A cluster's health as Elasticsearch tells it, in a sentence; what the sentence does not say follows it."""
+    name = value.get("cluster_name")
+    named = isinstance(name, str) and bool(name)
+    counts = [_count(number, what) for key, what in _COUNTED.items() if isinstance(number := value.get(key), int)]
+    told = f" It has {', '.join(counts[:-1])}{' and ' if counts[1:] else ''}{counts[-1]}." if counts else ""
+    said = {"status", *_COUNTED, *(["cluster_name"] if named else [])}
+    rest = [f"- {key}: {_value(each)}" for key, each in value.items() if key not in said]
+    left_out = _left_out(len(rest) - FIELDS_MAX, "field")
+    more = ["", *rest[:FIELDS_MAX], *left_out] if rest else []
+    return "\n".join([f"The cluster{f' {name}' if named else ''} {_HEALTH[value['status']]}.{told}", *more])
 
 
 def _series(result: Result, rows: list[str], value: dict[str, Any]) -> str:

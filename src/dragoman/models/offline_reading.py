@@ -6,9 +6,10 @@ README.md".
 """
 
 import re
-from functools import lru_cache
 
 from msgspec import Struct
+
+from dragoman.core.stems import stem
 
 TEXT_CHARS_MAX = 1_000
 """More of a question is not looked at: a text that long is material, and what to do with it stands at its beginning."""
@@ -155,22 +156,6 @@ def stems(text: str) -> list[str]:
     """The words of a text in their stems, stop words left out. `data source` is one word here."""
     text = text.lower().replace("data source", "datasource").replace("data-source", "datasource")
     return [stem(word) for word in _WORD.findall(text) if word not in _STOP_WORDS]
-
-
-@lru_cache(maxsize=4096)
-def stem(word: str) -> str:
-    """A word without its commonest English endings: enough to meet itself in another form."""
-    if len(word) > 4 and word.endswith("ies"):
-        word = word[:-3] + "y"
-    elif len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        word = word[:-1]
-    for ending in ("ing", "ed"):
-        if len(word) > len(ending) + 3 and word.endswith(ending):
-            word = word[: -len(ending)]
-            if word[-1] == word[-2] and word[-1] not in "lsz":
-                word = word[:-1]
-            break
-    return word[:-1] if len(word) > 4 and word[-1] in "ey" else word
 
 
 def split_name(name: str) -> str:

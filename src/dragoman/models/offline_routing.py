@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from dragoman.core.agents import ToolSpec
+from dragoman.core.stems import stem
 from dragoman.models.offline_arguments import Filled, fill
-from dragoman.models.offline_reading import Reading, read, split_name, stem, stems
+from dragoman.models.offline_reading import Reading, read, split_name, stems
 
 COVERED_MIN = 0.5
 """A tool that knows no more than this share of the words is not meant."""

@@ -12,7 +12,7 @@ Whoever closes the iterator, or is cancelled in it, closes the socket: what come
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -61,11 +61,17 @@ TIMER_GRAIN_S = 0.002
 
 
 class OpenAIChatOptions(Struct, frozen=True, kw_only=True):
-    """One configured model. `url` is the API's base, such as `http://127.0.0.1:11434/v1`; `name` goes on the wire."""
+    """One configured model. `url` is the API's base, such as `http://127.0.0.1:11434/v1`, or, `verbatim_url`, where
+    questions go. `name` goes on the wire; "" = none does, and the server knows by itself what is asked."""
 
     url: str
     name: str
     key: str = ""
+    verbatim_url: bool = False
+    marker_suffices: bool = False
+    """A stream that ends with `[DONE]` is whole, also if its server never gave a finish reason."""
+    refuses: Callable[[str], bool] | None = None
+    """Whether an address that the url's name resolves to is off limits; None = none is."""
     connect_s: float = 5.0
     first_s: float = 60.0
     """From asking to the first byte of a stream. A reply that comes at once says nothing before it is done: it has
@@ -95,7 +101,7 @@ class OpenAIChat:
         """Raises BadRequest if the url, a header or a parameter cannot be used."""
         key = options.key.strip()
         self._options = options
-        self._url = endpoint(options.url)
+        self._url = endpoint(options.url, verbatim=options.verbatim_url)
         secrets = (key, *(value for _, value in options.headers), *self._url.query.values())
         self._faults = Faults(secrets=secrets, clock=clock)
         self._counters = counters or Counters()
@@ -120,7 +126,12 @@ class OpenAIChat:
             blow("model.after_headers")
             if response.status != 200:
                 raise await self._refusal(response)
-            fold = ReplyFold(self._bounds, self._faults, model_name=prompt.model_name or self._options.name)
+            fold = ReplyFold(
+                self._bounds,
+                self._faults,
+                model_name=prompt.model_name or self._options.name,
+                marker_suffices=self._options.marker_suffices,
+            )
             media_type = response.headers.get("Content-Type", "").lower()
             if _is_stream(media_type, asked=stream):
                 reader = Reader(line_bytes_max=self._options.line_bytes_max)
@@ -171,6 +182,7 @@ class OpenAIChat:
             connect_s=self._options.connect_s,
             connections_max=self._options.connections_max,
             counters=self._counters,
+            refuses=self._options.refuses,
         )
         return self._session
 

@@ -5,8 +5,11 @@ costs it that connection.
 """
 
 import re
+import socket
+from collections.abc import Callable
 
-from aiohttp import ClientRequest, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientRequest, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, ThreadedResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from multidict import CIMultiDict
@@ -30,10 +33,17 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def open_session(
-    headers: CIMultiDict[str], *, connect_s: float, connections_max: int, counters: Counters
+    headers: CIMultiDict[str],
+    *,
+    connect_s: float,
+    connections_max: int,
+    counters: Counters,
+    refuses: Callable[[str], bool] | None = None,
 ) -> ClientSession:
-    """Must be called in the running loop. Neither cookies nor the environment's proxies have a part in it."""
-    connector = _Connector(limit=connections_max, keepalive_timeout=KEEPALIVE_S)
+    """Must be called in the running loop. Neither cookies nor the environment's proxies have a part in it. `refuses`
+    says of an address that a name resolved to whether it is off limits."""
+    resolver = None if refuses is None else _Guarded(refuses)
+    connector = _Connector(limit=connections_max, keepalive_timeout=KEEPALIVE_S, resolver=resolver)
     connector.counters = counters
     return ClientSession(
         connector=connector,
@@ -59,8 +69,28 @@ class _Connector(TCPConnector):
             self.counters.replies_unasked += 1
 
 
-def endpoint(base: str) -> URL:
-    """Where a server whose base is `…/v1` takes questions. Raises BadRequest."""
+class _Guarded(AbstractResolver):
+    """Looks names up, and gives no address that is off limits. What it gives is what is connected to: nothing is looked
+    up a second time."""
+
+    def __init__(self, refuses: Callable[[str], bool]) -> None:
+        self._refuses = refuses
+        self._resolver = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        if any(self._refuses(each["host"]) for each in found):
+            raise OSError(f"{host} resolves to an address that is never reached")
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def endpoint(base: str, *, verbatim: bool = False) -> URL:
+    """Where a server whose base is `…/v1` takes questions; `verbatim`: at this very address. Raises BadRequest."""
     try:
         url = URL(base)
     except ValueError as error:
@@ -69,6 +99,8 @@ def endpoint(base: str) -> URL:
         raise BadRequest(f"url: {base!r} must begin with http:// or https:// and name a host")
     if url.user is not None or url.password is not None:
         raise BadRequest("url: must not hold a user or password; use `key` or `headers`")
+    if verbatim:
+        return url.with_fragment(None)
     path = url.raw_path.rstrip("/")
     if not path.endswith("/chat/completions"):
         path += "/chat/completions"

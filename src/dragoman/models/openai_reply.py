@@ -107,7 +107,9 @@ class _CallParts:
 class ReplyFold:
     """Folds what a server sends into one reply. `done` gives it once `finish_reason` is known."""
 
-    def __init__(self, bounds: Bounds, faults: Faults, *, model_name: str) -> None:
+    def __init__(self, bounds: Bounds, faults: Faults, *, model_name: str, marker_suffices: bool = False) -> None:
+        """`marker_suffices`: `[DONE]` behind anything that was said is a reason to have finished."""
+        self._marker_suffices = marker_suffices
         self.finish_reason = ""
         self.ended = False
         """Nothing more is read: the server said so, or there was a fault."""
@@ -144,6 +146,7 @@ class ReplyFold:
                 if data == DONE:
                     self._end_run()
                     self.ended = True
+                    self._take_marker()
                     break
                 if frame.event == "error":
                     raise self._faults.reported(None, data)
@@ -178,6 +181,10 @@ class ReplyFold:
             self._end_run()
         except BackendFailed as earlier:
             self._fault = earlier
+
+    def _take_marker(self) -> None:
+        if self._marker_suffices and not self.finish_reason and (self._text_chars or self._calls):
+            self.finish_reason = "tool_calls" if self._calls else "stop"
 
     def done(self) -> ReplyDone:
         """The whole reply. Raises BackendFailed: for the fault that was found, and if the server never said why it

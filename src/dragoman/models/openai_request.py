@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from dragoman.core.agents import ToolSpec
+from dragoman.core.agents import JsonSchema, ToolSpec
 from dragoman.core.errors import BackendFailed, BadRequest
 from dragoman.core.messages import Image, Message, Text, ToolCall, ToolResult
 from dragoman.runtime.ports import Prompt
@@ -20,6 +20,9 @@ OURS = ("model", "messages", "tools", "stream", "stream_options")
 ANSWER_BOUNDS = ("max_completion_tokens", "max_tokens")
 """Names under which servers take the bound of an answer; newer OpenAI models refuse the second."""
 
+AUTO = "auto"
+"""Of `Prompt.choice`: the model chooses."""
+
 SHOWN_CHARS_MAX = 200
 """So much of arguments that cannot be read is shown to the model that wrote them."""
 
@@ -28,7 +31,8 @@ _decode = msgspec.json.Decoder().decode
 
 
 class RequestWriter:
-    """Writes request bodies for one configured model. `params` are extra fields of the body, such as temperature."""
+    """Writes request bodies for one configured model. `params` are extra fields of the body, such as temperature. A
+    `name` of "" is not sent."""
 
     def __init__(self, name: str, params: Mapping[str, Any]) -> None:
         for key in OURS:
@@ -36,21 +40,21 @@ class RequestWriter:
                 raise BadRequest(f"params.{key}: this is ours to set; take it out")
         self._name = name
         self._bound = next((key for key in ANSWER_BOUNDS if key in params), "max_tokens")
-        self._params = b"".join(b",%s:%s" % (_encode(key), _encode(value)) for key, value in params.items())
-        self._unbounded = b"".join(
-            b",%s:%s" % (_encode(key), _encode(value)) for key, value in params.items() if key not in ANSWER_BOUNDS
-        )
+        pairs = [
+            (key, b",%s:%s" % (_encode(key), _encode(value))) for key, value in params.items() if key != "tool_choice"
+        ]
+        self._params = b"".join(pair for _, pair in pairs)
+        self._unbounded = b"".join(pair for key, pair in pairs if key not in ANSWER_BOUNDS)
+        self._has_temperature = "temperature" in params
+        self._tool_choice = _chosen(params["tool_choice"]) if "tool_choice" in params else b""
         self._tools: dict[tuple[int, ...], tuple[tuple[ToolSpec, ...], bytes]] = {}
 
     def body(self, prompt: Prompt, *, stream: bool) -> bytes:
         """The request as JSON. Raises BackendFailed if a text cannot be sent."""
         try:
-            parts = [
-                b'{"model":',
-                _encode(prompt.model_name or self._name),
-                b',"messages":',
-                _encode(_messages(prompt.messages)),
-            ]
+            name = prompt.model_name or self._name
+            parts = [b'{"model":', _encode(name), b',"messages":'] if name else [b'{"messages":']
+            parts.append(_encode(_messages(prompt.messages)))
         except UnicodeEncodeError as error:  # half a surrogate pair: a file's name, for instance
             raise BackendFailed(
                 "The conversation holds a broken character that cannot be sent to the model. Start a new conversation.",
@@ -59,12 +63,21 @@ class RequestWriter:
             ) from None
         if prompt.tools:
             parts += (b',"tools":', self._encoded_tools(prompt.tools))
+            parts.append(self._choice(prompt.choice))
+        if prompt.temperature is not None and not self._has_temperature:
+            parts += (b',"temperature":', _encode(prompt.temperature))
         if prompt.max_tokens is None:
             parts.append(self._params)
         else:
             parts += (self._unbounded, b',"%s":%d' % (self._bound.encode(), prompt.max_tokens))
         parts.append(b',"stream":true,"stream_options":{"include_usage":true}}' if stream else b',"stream":false}')
         return b"".join(parts)
+
+    def _choice(self, choice: str) -> bytes:
+        """Only a tool that must be called goes before what is configured. Without tools servers refuse the field."""
+        if choice and choice != AUTO:
+            return _chosen({"type": "function", "function": {"name": choice}})
+        return self._tool_choice or (_chosen(AUTO) if choice else b"")
 
     def _encoded_tools(self, tools: tuple[ToolSpec, ...]) -> bytes:
         # By identity: specs hold schemas, which cannot be hashed. The entry keeps them alive, so no id is used again.
@@ -77,8 +90,16 @@ class RequestWriter:
         return known[1]
 
 
+def _chosen(choice: object) -> bytes:
+    return b',"tool_choice":%s' % _encode(choice)
+
+
 def _function(tool: ToolSpec) -> dict[str, object]:
-    shown = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    # Elastic spec 4.1: servers refuse an object that does not say which properties it has.
+    parameters: JsonSchema = tool.parameters if tool.parameters.get("type") else {"type": "object", **tool.parameters}
+    if parameters.get("type") == "object" and "properties" not in parameters:
+        parameters = {**parameters, "properties": {}}
+    shown = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": shown}
 
 
@@ -100,6 +121,8 @@ def _write_parts(message: Message, written: list[dict[str, object]]) -> None:
         if isinstance(part, ToolResult):
             written.append({"role": "tool", "tool_call_id": part.call_id, "content": part.content})
     if calls:
+        # Null and not "", as elastic spec 4.1 has it: providers behind a gateway refuse text that is empty, and some
+        # models take it for a sign to write their calls as text. The API allows null where there are calls.
         written.append({"role": "assistant", "content": message.full_text or None, "tool_calls": calls})
     elif any(isinstance(part, Image) for part in message.parts):
         shown = [_shown(part) for part in message.parts if isinstance(part, Text | Image)]

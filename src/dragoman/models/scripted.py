@@ -4,6 +4,7 @@ A script is a TOML file of replies. The first one that fits the last message and
 
     [[reply]]
     match = "weather"               # of the last user message or tool result: this text, or this regular expression
+    choice = "title_conversation"   # only for a prompt that must call this tool; see below
     times = 1                       # then it is used up; left out: never
     thinking = ["Let me see. "]
     text = ["It is ", "sunny."]     # pieces of a stream; or one text
@@ -15,7 +16,9 @@ A script is a TOML file of replies. The first one that fits the last message and
     usage = { prompt_tokens = 5, completion_tokens = 3 }
     finish_reason = "stop"
 
-If none fits the answer is "Echo: " and the last user message.
+If none fits the answer is "Echo: " and the last user message. A prompt that must call a tool (`Prompt.choice`) is given
+no other rows than those of that `choice`, and those without one that call it: a title that is asked for beside the
+reply takes no reply away.
 """
 
 import re
@@ -70,6 +73,7 @@ class ScriptedReply(Struct, frozen=True, forbid_unknown_fields=True):
     calls: tuple[ScriptedCall, ...] = ()
     thinking: tuple[str, ...] | str = ()
     match: str = ""
+    choice: str = ""
     times: Annotated[int, Meta(ge=1)] | None = None
     delay_s: Annotated[float, Meta(ge=0, le=DELAY_S_MAX)] = 0.0
     fault: str = ""
@@ -113,7 +117,7 @@ class Scripted:
 
     async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
         """See the port."""
-        scripted = self._choose(_last_said(prompt.messages))
+        scripted = self._choose(_last_said(prompt.messages), "" if prompt.choice == "auto" else prompt.choice)
         if scripted is None:
             scripted = ScriptedReply(text=tuple(in_words(f"Echo: {last_asked(prompt.messages)}")))
         said: list[ReplyPiece] = [
@@ -146,14 +150,20 @@ class Scripted:
         if scripted.delay_s:
             await self._sleep(scripted.delay_s)
 
-    def _choose(self, said: str) -> ScriptedReply | None:
+    def _choose(self, said: str, choice: str) -> ScriptedReply | None:
         for at, reply in enumerate(self._replies):
             left = self._left[at]
-            if left != 0 and _fits(reply.match, said):
+            if left != 0 and _is_for(reply, choice) and _fits(reply.match, said):
                 if left is not None:
                     self._left[at] = left - 1
                 return reply
         return None
+
+
+def _is_for(reply: ScriptedReply, choice: str) -> bool:
+    if reply.choice or not choice:
+        return reply.choice == choice
+    return any(call.name == choice for call in reply.calls)
 
 
 def _fits(pattern: str, said: str) -> bool:

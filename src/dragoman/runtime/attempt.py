@@ -15,8 +15,8 @@ from dragoman.core.errors import Unavailable
 from dragoman.core.events import Entry
 from dragoman.core.names import Clock
 from dragoman.core.operations import TurnView
-from dragoman.runtime import machine
 from dragoman.runtime.ports import Claim, Log
+from dragoman.runtime.run_state import RunState
 from dragoman.runtime.waiting import ALL_BY_ITSELF
 
 logger = logging.getLogger("dragoman.runtime")
@@ -50,7 +50,7 @@ async def insist(work: Callable[[], Awaitable[R]], *, run: str, sleep: Sleep) ->
 class Attempt:
     def __init__(self, claim: Claim, log: Log, clock: Clock, sleep: Sleep) -> None:
         self.claim = claim
-        self.state = machine.RunState()
+        self.state = RunState()
         self.received = ev.TurnReceived(())
         self.agent = AgentSpec("", "")
         self.tools: tuple[ToolSpec, ...] = ()
@@ -64,6 +64,7 @@ class Attempt:
         self.past: tuple[TurnView, ...] = ()
         self.past_weights: tuple[int, ...] = ()
         self.model_name = ""
+        self.titling: asyncio.Task[str] | None = None
         self.pending: list[ev.Event] = []
         self._log = log
         self._clock = clock

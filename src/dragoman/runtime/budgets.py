@@ -10,7 +10,7 @@ class Budget(Struct, frozen=True):
     """What one run may spend; 0 = unlimited. Config: `[limits] run = {steps, wall, llm_tokens, same_call}`.
 
     Wall time counts from the first claim. It stands still while the run only waits for somebody outside, and between
-    attempts (`machine.PAUSES_FORGIVEN`).
+    attempts (`run_state.PAUSES_FORGIVEN`).
     """
 
     steps: int = 25

@@ -24,6 +24,7 @@ from dragoman.core.operations import (
     ListConversations,
     Listening,
     ReadConversation,
+    TurnView,
     UpdateConversation,
 )
 from dragoman.core.transcript import Transcript
@@ -32,10 +33,13 @@ from dragoman.runtime.ports import Store
 from dragoman.runtime.readers import TapeReader, resume_tape
 from dragoman.runtime.runs import Changed, Runs
 from dragoman.runtime.visibility import only_owner, readable, writable
+from dragoman.runtime.whole import completed
 
 READ_ENTRIES = 1000
 """Entries fetched at once while a whole conversation is read."""
 TITLE_CHARS_MAX = 200
+CHARS_OF_ALL = 2**31 - 1
+"""No conversation is longer: a measure for `Log.history` that leaves nothing out."""
 
 
 class Conversations:
@@ -71,6 +75,15 @@ class Conversations:
             after = entries[-1].seq
         return ConversationView(info, transcript.turns())
 
+    async def find(self, project: ProjectId, conversation: ConversationId) -> ConversationInfo | None:
+        """Whoever owns it; None if there is none."""
+        return await self._store.get(project, conversation)
+
+    async def told(self, info: ConversationInfo) -> tuple[TurnView, ...]:
+        """What it consists of for who takes it as a whole: turns that completed, and what was written into it."""
+        entries = await self._store.history(info.tape, before=info.head + 1, chars_max=CHARS_OF_ALL)
+        return completed(Transcript(entries).turns())
+
     async def follow(self, principal: Principal, operation: FollowConversation) -> Listening:
         """Where a reader of all that is said begins. Raises NotFound; BadRequest if its cursor is beyond the tape."""
         info = await self._store.get(principal.project, operation.conversation)
@@ -86,7 +99,8 @@ class Conversations:
         return await self._store.page(project, after=operation.after, limit=operation.limit)
 
     async def browse(self, principal: Principal, operation: BrowseConversations) -> ConversationShelf:
-        """Newest first; of a private list only what is the principal's own, or everything for an admin."""
+        """Newest first; of a private list what is the principal's own, and what others share if it is asked for, or
+        everything for an admin."""
         return await self._store.browse(
             principal.project,
             owner=(only_owner(principal) or None) if operation.private else None,
@@ -94,13 +108,16 @@ class Conversations:
             archived=operation.archived,
             limit=operation.limit,
             offset=operation.offset,
+            shared=operation.shared,
         )
 
     async def update(self, principal: Principal, operation: UpdateConversation) -> ConversationInfo:
-        """Write down what is to be different; what is so already is not written again. Raises NotFound, BadRequest."""
+        """Write down what is to be different; what is so already is not written again. Raises NotFound, BadRequest;
+        NotAllowed where `tell_shared` says so."""
         project, conversation = principal.project, operation.conversation
+        private, tell_shared = operation.private, operation.tell_shared
         info = await self._store.get(project, conversation)
-        info = writable(info, conversation, principal, private=operation.private)
+        info = writable(info, conversation, principal, private=private, tell_shared=tell_shared)
         notes = _notes(info, operation)
         if not notes:
             return info
@@ -108,16 +125,18 @@ class Conversations:
         if self._changed is not None:
             await self._changed(project, conversation)
         info = await self._store.get(project, conversation)
-        return writable(info, conversation, principal, private=operation.private)
+        return writable(info, conversation, principal, private=private, tell_shared=tell_shared)
 
     async def count(self, project: ProjectId) -> int:
         return await self._store.count(project)
 
     async def delete(self, principal: Principal, operation: DeleteConversation) -> Deleted:
-        """Raises NotFound. Runs still live on it are stopped; their writes find nothing to write to."""
+        """Raises NotFound; NotAllowed where `tell_shared` says so. Runs still live on it are stopped; their writes find
+        nothing to write to."""
         if operation.private:
             info = await self._store.get(principal.project, operation.conversation)
-            writable(info, operation.conversation, principal, private=True)
+            told = operation.tell_shared
+            writable(info, operation.conversation, principal, private=True, tell_shared=told, doing="Deleting")
         unfinished = await self._store.delete(principal.project, operation.conversation)
         if unfinished is None:
             raise no_conversation(operation.conversation)
@@ -146,13 +165,19 @@ class Conversations:
         return info
 
 
+def title_of(text: str) -> str:
+    """The title that is meant. Raises BadRequest for one that is none."""
+    title = text.strip()
+    if not 1 <= len(title) <= TITLE_CHARS_MAX:
+        raise BadRequest(f"A title has 1 to {TITLE_CHARS_MAX} characters; this one has {len(title)}.")
+    return title
+
+
 def _notes(info: ConversationInfo, wanted: UpdateConversation) -> list[Note]:
     """What an update changes. Raises BadRequest for a title that is none."""
     notes: list[Note] = []
     if wanted.title is not None:
-        title = wanted.title.strip()
-        if not 1 <= len(title) <= TITLE_CHARS_MAX:
-            raise BadRequest(f"A title has 1 to {TITLE_CHARS_MAX} characters; this one has {len(title)}.")
+        title = title_of(wanted.title)
         if title != info.title:
             notes.append(TitleGiven(title))
     if wanted.shared is not None and wanted.shared != info.shared:

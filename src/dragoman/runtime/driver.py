@@ -6,48 +6,53 @@ spoken before it is on the tape, and a blocking chat costs two commits. Text is 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TypeVar, assert_never
 
 from dragoman.core import events as ev
-from dragoman.core.agents import AgentSpec, Repeat
-from dragoman.core.errors import DragomanError, Unavailable
-from dragoman.core.messages import ToolCall
+from dragoman.core.agents import AgentSpec, Repeat, ToolSpec
+from dragoman.core.errors import Unavailable
 from dragoman.core.names import Clock
 from dragoman.core.operations import TurnView
-from dragoman.core.transcript import Transcript
-from dragoman.runtime import history, machine
+from dragoman.core.transcript import Transcript, completed
+from dragoman.runtime import machine
 from dragoman.runtime.attempt import Attempt, Sleep, insist
 from dragoman.runtime.budgets import Budget
+from dragoman.runtime.calling import Calling
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.fuses import blow
+from dragoman.runtime.keeping import HISTORY_CHARS_MAX
 from dragoman.runtime.live import Inbox
 from dragoman.runtime.past import Past, newest
 from dragoman.runtime.ports import (
     LEASE_S,
-    CallContext,
     Claim,
     Log,
     Models,
-    Prompt,
-    ReplyDone,
-    ReplyPiece,
-    Retracted,
     StaleClaim,
-    TextPiece,
-    ThinkingPiece,
-    ToolOutcome,
-    Tools,
 )
+from dragoman.runtime.replying import Replying
+from dragoman.runtime.run_state import RunState
+from dragoman.runtime.tool_ports import Tools
 from dragoman.runtime.waiting import policy_of
+from dragoman.runtime.weights import CHARS_PER_TOKEN, turn_weight
 
 logger = logging.getLogger("dragoman.runtime")
 
 R = TypeVar("R")
 
-NO_ANSWER = "The model ended without an answer. Ask again."
+
+_Work = (
+    machine.RunTools
+    | machine.SettleCalls
+    | machine.RequestApprovals
+    | machine.RequestClientTool
+    | machine.Wait
+    | machine.ResetReply
+    | machine.AddCall
+    | machine.GiveTitle
+)
 
 
 class NewerVersion(Unavailable):
@@ -84,16 +89,14 @@ class Driver:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._log = log
-        self._models = models
         self._tools = tools
         self._agents = agents
         self._default_agent = default_agent
         self._budget = budget
         self._clock = clock
         self._counters = counters
-        self._confirm_after_s = lease_s / 3
-        """Intents that took longer than this to commit may be those of a process that was stopped meanwhile, and whose
-        run another one has taken up: it looks again before it has any effect."""
+        self._replying = Replying(models, tools, counters)
+        self._calling = Calling(tools, self._replying, clock=clock, counters=counters, confirm_after_s=lease_s / 3)
         self._sleep = sleep
         self._past = Past()
 
@@ -106,24 +109,22 @@ class Driver:
         """
         inbox = inbox or Inbox()
         attempt = await self._open(claim, seed)
+        try:
+            return await self._go_on(attempt, inbox)
+        finally:
+            if attempt.titling is not None:
+                await self._replying.put_down(attempt)
+
+    async def _go_on(self, attempt: Attempt, inbox: Inbox) -> Claim | None:
         while True:
             attempt.hear(inbox.take())
             state, rules, now, tick = attempt.state, self._rules(attempt), self._clock.now(), self._clock.monotonic()
             step = machine.next_step(state, self._budget, rules, attempt.policy, now=now, tick=tick)
             match step:
-                case machine.AskModel(number=number):
-                    failed = await self._ask(attempt, number)
+                case machine.AskModel():
+                    failed = await self._replying.ask(attempt, step)
                     if failed is not None:
                         return await self._end(attempt, failed)
-                case machine.RunTools(calls=calls):
-                    await self._run_tools(attempt, calls)
-                case machine.SettleCalls(results=results):
-                    for result in results:
-                        attempt.note(result)
-                case machine.RequestApprovals() | machine.RequestClientTool() | machine.Wait():
-                    await self._turn_to_others(attempt, inbox, step)
-                case machine.ResetReply(from_seq=from_seq):
-                    attempt.note(ev.AttemptReset(from_seq))
                 case machine.End(event=event, facts=facts):
                     for fact in facts:
                         attempt.note(fact)
@@ -131,9 +132,29 @@ class Driver:
                 case machine.Ended():
                     return None
                 case _:
-                    assert_never(step)
+                    await self._work(attempt, inbox, step)
 
-    async def end(self, claim: Claim, ending: Callable[[machine.RunState], ev.RunEnd]) -> Claim | None:
+    async def _work(self, attempt: Attempt, inbox: Inbox, step: _Work) -> None:
+        """Whatever neither asks the model for a reply nor ends the run."""
+        match step:
+            case machine.RunTools(calls=calls):
+                await self._calling.run(attempt, calls)
+            case machine.SettleCalls(results=results):
+                for result in results:
+                    attempt.note(result)
+            case machine.RequestApprovals() | machine.RequestClientTool() | machine.Wait():
+                await self._turn_to_others(attempt, inbox, step)
+            case machine.ResetReply(from_seq=from_seq):
+                attempt.note(ev.AttemptReset(from_seq))
+            case machine.AddCall(call=call):
+                for distinct in machine.distinct_calls(attempt.state, (call,), attempt.past):
+                    attempt.note(ev.CallAdded(distinct))
+            case machine.GiveTitle():
+                await self._replying.give_title(attempt)
+            case _:
+                assert_never(step)
+
+    async def end(self, claim: Claim, ending: Callable[[RunState], ev.RunEnd]) -> Claim | None:
         """End a run whose driving broke off; what it had said so far stays on the tape. The claim of the run behind it.
 
         Raises StaleClaim, also when the run has ended already or was deleted, and errors of the store. `ending` makes
@@ -141,7 +162,7 @@ class Driver:
         """
         written = 0
         while True:
-            state, last = machine.RunState(), claim.seq
+            state, last = RunState(), claim.seq
             for entry in await self._insist(claim, lambda: self._log.read_run(claim)):
                 state.add(entry.event, at=entry.at, seq=entry.seq)
                 last = last if isinstance(entry.event, ev.ASKS) else entry.seq
@@ -181,28 +202,53 @@ class Driver:
             raise NewerVersion("A newer version of the server began this run; it is left to one of those.")
         attempt.received = attempt.state.received
         attempt.agent = self._agents.get(attempt.received.agent) or self._agents[self._default_agent]
-        attempt.tools = self._tools.specs(attempt.agent.tools)
+        attempt.tools = self._held(attempt)
         if theirs := attempt.received.client_tools:
             # The caller's own tool comes before ours of that name: a call can only mean one of them.
             names = {tool.name for tool in theirs}
             attempt.tools = (*(tool for tool in attempt.tools if tool.name not in names), *theirs)
         attempt.policy = policy_of(attempt.agent, attempt.tools)
         attempt.seq = seq
+        self._replying.check_brought(attempt)
         if seed is None or not seed.fresh:
             await self._remember(attempt)
         return attempt
 
+    def _held(self, attempt: Attempt) -> tuple[ToolSpec, ...]:
+        """The server's own tools that this turn's model is offered."""
+        loop = attempt.state.loop
+        if not loop.tools or not (loop.own_tools or loop.only):
+            return ()
+        held = self._tools.specs(attempt.agent.tools, on_screen=bool(attempt.received.screen.items))
+        return held if loop.own_tools else tuple(tool for tool in held if tool.name in loop.only)
+
     async def _remember(self, attempt: Attempt) -> None:
         """Find the earlier turns: in memory if we served the last of them ourselves, else on the tape."""
-        chars_max = attempt.agent.history_tokens * history.CHARS_PER_TOKEN
-        tape = attempt.claim.tape
-        known = self._past.before(tape, attempt.seq, chars_max=chars_max)
-        if known is not None:
+        if attempt.received.restates:
+            return  # all of it is in the turn itself
+        chars_max = attempt.agent.history_tokens * CHARS_PER_TOKEN
+        known = self._past.before(attempt.claim.tape, attempt.seq, chars_max=chars_max)
+        if known is not None and not (attempt.received.whole and not all(map(completed, known[0]))):
             attempt.past, attempt.past_weights = newest(*known, chars_max=chars_max)
             return
-        entries = await attempt.insist(lambda: self._log.history(tape, before=attempt.seq, chars_max=chars_max))
-        attempt.past = Transcript(entries).turns()
-        attempt.past_weights = tuple(map(machine.turn_weight, attempt.past))
+        turns = await self._read_past(attempt, chars_max)
+        attempt.past, attempt.past_weights = newest(turns, tuple(map(turn_weight, turns)), chars_max=chars_max)
+
+    async def _read_past(self, attempt: Attempt, chars_max: int) -> tuple[TurnView, ...]:
+        """The earlier turns from the tape. If some that stand there are no part of the conversation (any more) and used
+        up the measure, all is read."""
+        turns: tuple[TurnView, ...] = ()
+        for measure in (chars_max, HISTORY_CHARS_MAX):
+            entries = await attempt.insist(
+                partial(self._log.history, attempt.claim.tape, before=attempt.seq, chars_max=measure)
+            )
+            turns = Transcript(entries).turns()
+            if attempt.received.whole:  # what else stands there is not in the conversation as its caller has it
+                turns = tuple(filter(completed, turns))
+            begun = sum(isinstance(entry.event, ev.TurnReceived | ev.MessagesImported) for entry in entries)
+            if len(turns) == begun or sum(map(turn_weight, turns)) > chars_max:
+                break
+        return turns
 
     async def _keep(self, attempt: Attempt, end: ev.Event) -> None:
         """Remember the conversation for its next turn, if this one is the last on its tape and ended as most do."""
@@ -219,7 +265,7 @@ class Driver:
         asked = attempt.received.messages
         view = TurnView(attempt.claim.run, attempt.seq, entries[-1].at, asked, tuple(state.messages[len(asked) :]), end)
         turns, weights = (*attempt.past, view), (*attempt.past_weights, state.weight)
-        chars_max = attempt.agent.history_tokens * history.CHARS_PER_TOKEN
+        chars_max = attempt.agent.history_tokens * CHARS_PER_TOKEN
         turns, weights = newest(turns, weights, chars_max=chars_max)
         # The turn that passes the measure is the last one kept: if none does, there are no more.
         self._past.keep(tape, entries[-1].seq, turns, weights, whole=sum(weights) <= chars_max)
@@ -278,98 +324,3 @@ class Driver:
             await inbox.filled(within_s=left_s)
         else:
             await attempt.look()
-
-    # -- a reply ---------------------------------------------------------------------------------------------------
-
-    async def _ask(self, attempt: Attempt, number: int) -> ev.RunFailed | None:
-        """One model call, put on the tape. The run's end if it failed for good: what was said so far stays."""
-        received, agent = attempt.received, attempt.agent
-        model, model_name = self._models.choose(received.model or agent.model)
-        prompt = Prompt(
-            history.prompt(
-                (agent.instructions, *received.instructions),
-                attempt.past,
-                attempt.state.messages,
-                tokens_max=agent.history_tokens,
-            ),
-            attempt.tools,
-            model_name=model_name,
-            key=f"{attempt.claim.run}:{number}",
-        )
-        attempt.model_name = model_name
-        attempt.note(ev.ReplyStarted(agent.name, model_name))
-        pieces = model.reply(prompt, stream=received.deltas)
-        async with aclosing(pieces):  # closes its connection too, which is how a cancel reaches the socket
-            while True:
-                try:  # around the model alone: what the store raises means something else
-                    piece = await anext(pieces)
-                except StopAsyncIteration:
-                    return ev.RunFailed("upstream_truncated", NO_ANSWER, attempt.state.usage)
-                except DragomanError as error:
-                    logger.warning("run %s: reply %d failed: %s: %s", attempt.claim.run, number, error.code, error)
-                    return ev.RunFailed(error.code, error.detail, attempt.state.usage)
-                if await self._take(attempt, piece):
-                    return None
-
-    async def _take(self, attempt: Attempt, piece: ReplyPiece) -> bool:
-        """Put a piece on the tape; True when it was the last."""
-        match piece:
-            case TextPiece(text=text):
-                attempt.note(ev.TextAdded(text))
-                await attempt.commit()
-            case ThinkingPiece(text=text):
-                attempt.note(ev.ThinkingAdded(text))
-                await attempt.commit()
-            case Retracted():
-                await self._retract(attempt)
-            case ReplyDone():
-                self._counters.replied(piece.usage)
-                calls = machine.distinct_calls(attempt.state, piece.calls)
-                attempt.note(ev.ReplyFinished(piece.text, calls, piece.usage, piece.finish_reason, piece.thinking))
-                return True
-            case _:
-                assert_never(piece)
-        return False
-
-    async def _retract(self, attempt: Attempt) -> None:
-        if attempt.state.reply_seq is not None:  # else nothing of it was shown
-            attempt.note(ev.AttemptReset(attempt.state.reply_seq))
-            attempt.note(ev.ReplyStarted(attempt.agent.name, attempt.model_name))
-            await attempt.commit()
-
-    # -- tools -----------------------------------------------------------------------------------------------------
-
-    async def _run_tools(self, attempt: Attempt, calls: Sequence[ToolCall]) -> None:
-        for call in calls:
-            attempt.note(ev.ToolStarted(call))
-        began = self._clock.monotonic()
-        await attempt.commit()  # the intents, before any effect
-        blow("tool.intent_committed")
-        if self._clock.monotonic() - began > self._confirm_after_s:
-            await attempt.confirm()
-        if len(calls) == 1:
-            await self._run_tool(attempt, calls[0])
-            return
-        try:
-            async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(self._run_tool(attempt, call))
-        except BaseExceptionGroup as errors:
-            # Tools never raise; the store can, and says the same to all of them.
-            raise errors.exceptions[0] from None
-
-    async def _run_tool(self, attempt: Attempt, call: ToolCall) -> None:
-        began = self._clock.monotonic()
-        outcome = await self._outcome(attempt, call)
-        blow("tool.effect_done")
-        took_ms = round((self._clock.monotonic() - began) * 1000)
-        self._counters.tool_calls += 1
-        attempt.note(ev.ToolReturned(call.id, outcome.content, outcome.is_error, took_ms, outcome.code))
-        await attempt.commit()
-        blow("tool.result_committed")
-
-    async def _outcome(self, attempt: Attempt, call: ToolCall) -> ToolOutcome:
-        """A tool that this agent does not hold is not run, whoever talked the model into calling it."""
-        if self._tools.spec(call.name) is not None and all(tool.name != call.name for tool in attempt.tools):
-            return ToolOutcome(f"There is no tool {call.name}.", True, "unknown_tool")
-        return await self._tools.call(call, CallContext(attempt.claim.project, f"{attempt.claim.run}:{call.id}"))

@@ -10,12 +10,10 @@ from collections.abc import Iterable, Sequence
 
 from dragoman.core.events import RunNeedsClient
 from dragoman.core.messages import Message, Part, ToolCall, ToolResult, said
+from dragoman.core.names import CallId
 from dragoman.core.operations import TurnView
 from dragoman.core.transcript import ended_well
-from dragoman.runtime.machine import weight_of
-
-CHARS_PER_TOKEN = 4
-"""A rule of thumb for English and code; other scripts take more, so budgets leave room."""
+from dragoman.runtime.weights import CHARS_PER_TOKEN, beginning, weight_of
 
 RESULT_CHARS_MAX = 60_000
 """A single tool result is shown to the model up to here; the tape keeps it whole."""
@@ -35,12 +33,13 @@ def prompt(
 
 
 def _continued(earlier: list[TurnView], turn: Sequence[Message]) -> Sequence[Message]:
-    """The turn at hand, with those before it (taken from `earlier`) whose calls it brings the results of."""
+    """The turn at hand, with those before it (taken from `earlier`) whose calls it brings the results of. Callers may
+    send calls and results in any order, and calls that nobody answered; models take neither (elastic/kibana#214005)."""
     messages = list(turn)
     while messages and messages[0].role == "tool" and earlier and isinstance(earlier[-1].end, RunNeedsClient):
         begun = earlier.pop()
         messages[:0] = (*begun.asked, *begun.answered)
-    if len(messages) == len(turn):
+    if len(messages) == len(turn) and _adjacent(turn):
         return turn
     return [message for group in _groups(messages) for message in group]
 
@@ -62,29 +61,53 @@ def _newest(past: Iterable[TurnView], chars_max: int) -> list[Message]:
     return [message for group in kept for message in group]
 
 
-def _groups(messages: Sequence[Message]) -> list[list[Message]]:
-    """Messages in groups, each kept or dropped whole; calls without results and stray results are left out."""
-    groups: list[list[Message]] = []
-    at = 0
-    while at < len(messages):
-        message = messages[at]
-        at += 1
-        if not message.calls:
-            if message.role != "tool" and message.parts:
-                groups.append([message])
+def _adjacent(messages: Sequence[Message]) -> bool:
+    """Every call has its one result right behind it, and every result its call right before it."""
+    due: set[CallId] = set()
+    for message in messages:
+        if message.role != "tool":
+            if due:
+                return False
+            due = {call.id for call in message.calls}
             continue
-        results: list[Message] = []
-        while at < len(messages) and messages[at].role == "tool":
-            results.append(messages[at])
-            at += 1
-        group = _paired(message, results)
-        if group:
+        for part in message.parts:
+            if isinstance(part, ToolResult):
+                if part.call_id not in due:
+                    return False
+                due.remove(part.call_id)
+    return not due
+
+
+def _groups(messages: Sequence[Message]) -> list[list[Message]]:
+    """Messages in groups, each kept or dropped whole. A result joins its call, however far behind it stands; calls
+    without results and stray results are left out."""
+    groups: list[list[Message]] = []
+    waiting: dict[CallId, list[Message]] = {}
+    for message in messages:
+        if message.role == "tool":
+            _join(message, waiting)
+        elif message.parts:
+            group = [message]
             groups.append(group)
-    return groups
+            waiting.update((call.id, group) for call in message.calls)
+    return [whole for group in groups if (whole := _paired(group[0], group[1:]))]
+
+
+def _join(result: Message, waiting: dict[CallId, list[Message]]) -> None:
+    """Put a result to the calls that wait for it."""
+    groups = [
+        waiting.pop(part.call_id) for part in result.parts if isinstance(part, ToolResult) and part.call_id in waiting
+    ]
+    for at, group in enumerate(groups):
+        if not any(group is before for before in groups[:at]):
+            group.append(result)
 
 
 def _paired(reply: Message, results: Sequence[Message]) -> list[Message]:
-    """The reply with only the calls that have a result, and the first result of each; cancelled turns leave others."""
+    """The message, of a reply only the calls that have a result, and the first result of each; cancelled turns leave
+    others."""
+    if not reply.calls:
+        return [reply]
     open_calls = {call.id for call in reply.calls}
     kept: list[Message] = []
     for result in results:
@@ -105,6 +128,7 @@ def _shortened(message: Message) -> Message:
 def _shortened_part(part: Part) -> Part:
     if not isinstance(part, ToolResult) or len(part.content) <= RESULT_CHARS_MAX:
         return part
-    left_out = len(part.content) - RESULT_CHARS_MAX
+    shown = beginning(part.content, RESULT_CHARS_MAX)
+    left_out = len(part.content) - len(shown)
     notice = f"\n[{left_out} more characters left out; ask for a smaller part]"
-    return ToolResult(part.call_id, part.content[:RESULT_CHARS_MAX] + notice, part.is_error)
+    return ToolResult(part.call_id, shown + notice, part.is_error)

@@ -1,8 +1,8 @@
 """A whole store as rows: the tables in which one engine hands over to another all that it keeps.
 
 An engine's own tables may look otherwise; what these mean does not depend on it. A *place* is tape * 2^32 + seq. Times
-of tapes, runs and keys are whole microseconds since the Unix epoch, those of projects, credentials and records are Unix
-seconds.
+of tapes, runs and keys are whole microseconds since the Unix epoch, those of projects, credentials, records and
+knowledge are Unix seconds.
 """
 
 import hashlib
@@ -62,6 +62,12 @@ TABLES = (
             *("updated_by", "expires_at", "body"),
         ),
         key_columns=3,
+    ),
+    # `labels`: a JSON object of strings. The words by which they are found each engine makes itself.
+    Table(
+        "knowledge",
+        ("project", "id", "title", "public", "role", "labels", "owner", "owner_name", "updated_at", "text"),
+        key_columns=2,
     ),
 )
 """In the order in which they are handed over. Leases are not among them: none outlives its store."""

@@ -11,11 +11,14 @@ from dragoman.core.errors import BadRequest, Conflict, FieldFault, KeyReused, Li
 from dragoman.core.events import ASKS, NOTES, Event, RunEnd, dump_event
 from dragoman.core.names import ConversationId, ProjectId
 from dragoman.core.operations import RunView
-from dragoman.runtime.machine import weight_of
 from dragoman.runtime.ports import Claim, NewTurn, StaleClaim
+from dragoman.runtime.weights import weight_of
 
 KINDS: dict[type[Event], str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(Event)}
 """The tag of each kind of event, by class: a look-up where `kind_of` would be a computation."""
+
+HISTORY_CHARS_MAX = (1 << 32) - 1
+"""What a history may be asked for at most, in characters."""
 
 
 def bodies_of(events: Iterable[Event]) -> list[str]:
@@ -77,6 +80,12 @@ def check_noted(events: Sequence[Event]) -> None:
             raise ValueError(f"{type(event).__name__} is not noted of a conversation")
 
 
+def check_replacing(imported: ev.MessagesImported) -> None:
+    """Raises ValueError unless these messages take the place of all that was said before."""
+    if not imported.replaces:
+        raise ValueError("messages that replace nothing are not put over others")
+
+
 # -- refusals ------------------------------------------------------------------------------------------------------
 
 
@@ -92,6 +101,12 @@ def refuse_stranger(turn: NewTurn, owner: str) -> None:
 
 def conversation_taken(conversation: ConversationId) -> Conflict:
     return Conflict(f"There is a conversation {conversation} already.")
+
+
+def conversation_at_work(conversation: ConversationId) -> Conflict:
+    return Conflict(
+        f"A turn of conversation {conversation} is at work or waits; change its messages once it has ended."
+    )
 
 
 def queue_full(waiting: int) -> LimitReached:
@@ -129,8 +144,8 @@ def stale_after(claim: Claim, after: int) -> StaleClaim:
 
 
 def users_in(received: ev.TurnReceived) -> int:
-    """User messages of a turn."""
-    return sum(message.role == "user" for message in received.messages)
+    """User messages of a turn; those that it only tells again were counted."""
+    return sum(message.role == "user" for message in received.messages[received.restates :])
 
 
 def replied_at(replied_seq: int, event: Event, seq: int) -> int:
@@ -162,7 +177,14 @@ def counted_import(imported: ev.MessagesImported) -> int:
 
 
 def weight_of_import(imported: ev.MessagesImported) -> int:
-    return sum(weight_of(message) for message in imported.messages)
+    """Messages that replace all before them weigh more than any history may: it goes back to them and no further."""
+    weight = sum(weight_of(message) for message in imported.messages)
+    return weight + HISTORY_CHARS_MAX + 1 if imported.replaces else weight
+
+
+def history_chars(chars_max: int) -> int:
+    """The measure of a history as engines take it."""
+    return min(max(chars_max, 0), HISTORY_CHARS_MAX)
 
 
 def is_import(run: RunView) -> bool:

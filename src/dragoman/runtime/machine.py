@@ -21,27 +21,25 @@ TOOLS_DUE, where somebody must be asked (`waiting.py` says what counts as an ans
     held client calls ───────── RequestClientTool, Wait: one after the other, once nothing of ours is left
 """
 
-from collections.abc import Mapping, Sequence
-from typing import assert_never
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dragoman.core import events as ev
-from dragoman.core.agents import Repeat, ToolSpec
-from dragoman.core.messages import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage
+from dragoman.core.agents import Repeat
+from dragoman.core.messages import ToolCall
 from dragoman.core.names import CallId
 from dragoman.core.operations import TurnView
-from dragoman.runtime.budgets import Budget, WallTime, overrun
-from dragoman.runtime.waiting import ALL_BY_ITSELF, Policy, Waits
+from dragoman.runtime.budgets import Budget, overrun
+from dragoman.runtime.loops import OVER_LIMIT, as_result, called_in, opening_call
+from dragoman.runtime.run_state import RunState
+from dragoman.runtime.waiting import ALL_BY_ITSELF, Policy
 
 OUTCOME_UNKNOWN = (
     "The server stopped while this tool was at work. Whether it took effect is unknown and it was not run again. "
     "Check the state of things before you repeat the call."
 )
-
-PAUSES_FORGIVEN = 3
-"""Times a run may wait for its next attempt without its wall time running on: a server that was down overnight must not
-fail what it finds. Not more, so that a run that kills its process at each attempt comes to an end."""
 
 TRIES_MAX = 3
 """Attempts that may die over a run. One counts once the model spoke or a tool was begun: a server that is only
@@ -49,201 +47,25 @@ restarted again and again spoils nothing (promise G8). One that died while the r
 CLAIMS_MAX = 30
 """Attempts of any kind, so that a run that kills its process before it has said anything comes to an end too. Those
 that found it waiting for somebody are not counted: that has a deadline of its own."""
+REPLY_CUT = "Token limit reached. The model ended its reply because it had no room left for it."
 RETRIES_EXHAUSTED = "The server stopped each time it worked on this answer, so it was not tried again."
-
-_WORK = (ev.TextAdded, ev.ThinkingAdded, ev.ReplyFinished, ev.ToolStarted)
-"""What shows that an attempt got somewhere."""
-_Noted = (
-    ev.HandedOver
-    | ev.CancelAsked
-    | ev.Unread
-    | ev.ConversationCreated
-    | ev.MessagesImported
-    | ev.TextAdded
-    | ev.ThinkingAdded
-    | ev.TitleGiven
-    | ev.SharingChanged
-    | ev.ArchivingChanged
-)
-
-
-class RunState:
-    """The fold of one run's events, as far as they have come. Feed it in order."""
-
-    def __init__(self) -> None:
-        self.received: ev.TurnReceived | None = None
-        self.client_tools: dict[str, ToolSpec] = {}
-        self.epoch = 0
-        self.tries = 0
-        """Attempts that died at work."""
-        self.cancelled_by: str | None = None
-        """Who asked to stop the run."""
-        self.unread = False
-        """It has events of a newer version: what is due next cannot be told."""
-        self._at_work = False
-        self.waits = Waits()
-        self.time = WallTime()
-        """What does not count: while nothing of ours was at work and somebody was waited for, and between an attempt
-        that died and the claim of the next."""
-        self.idle_claims = 0
-        """Attempts that found the run waiting for somebody."""
-        self.agent = ""
-        self.messages: list[Message] = []
-        """This turn for the model: what was asked, replies, results."""
-        self.replies = 0
-        self.usage = Usage()
-        self.replying = False
-        self.reply_seq: int | None = None
-        """Where the open reply began, once that is on the tape."""
-        self.calls: tuple[ToolCall, ...] = ()
-        """Those of the last reply; a call leaves `open_calls` with its result."""
-        self.open_calls: dict[CallId, ToolCall] = {}
-        self.started_calls: set[CallId] = set()
-        self.interrupted_calls: set[CallId] = set()
-        self.used_call_ids: set[CallId] = set()
-        self.repeats: dict[tuple[str, str], int] = {}
-        self.end: ev.Event | None = None
-        self.weight = 0
-        """Characters of this turn's messages."""
-
-    def add(self, event: ev.Event, *, at: float, seq: int | None = None, tick: float | None = None) -> None:
-        """Fold one event; `seq` is None while it waits to be committed. `tick`: see WallTime."""
-        self._at_work = self._at_work or isinstance(event, _WORK)
-        idle = bool(self.waits.pending) and self._idle()
-        pause_forgiven = False
-        match event:
-            case ev.TurnReceived():
-                self._received(event)
-            case ev.RunClaimed(epoch=epoch):
-                pause_forgiven = self._claimed(epoch, idle=idle)
-            case ev.ReplyStarted(agent=agent):
-                self.agent, self.replying, self.reply_seq = agent, True, seq
-            case ev.ReplyFinished():
-                self._replied(event)
-            case ev.ToolStarted(call=call):
-                self.started_calls.add(call.id)
-                self.interrupted_calls.discard(call.id)
-            case ev.ToolReturned():
-                self._returned(event)
-                self.waits.add(event, at=at)
-            case (
-                ev.ApprovalRequested()
-                | ev.ApprovalDecided()
-                | ev.ClientToolRequested()
-                | ev.ClientToolClaimed()
-                | ev.ClientToolAnswered()
-            ):
-                self.waits.add(event, at=at, seq=seq)
-            case ev.AttemptReset():
-                self.replying, self.reply_seq = False, None
-            case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunNeedsClient():
-                self.end = event
-            case _:
-                self._noted(event)
-        self.time.goes_on(at, tick, counts=self.claims > 0 and not idle and not pause_forgiven)
-
-    def _noted(self, event: _Noted) -> None:
-        match event:
-            case ev.HandedOver(to_agent=to_agent):
-                self.agent = to_agent
-            case ev.CancelAsked(by=by):
-                self.cancelled_by = by
-            case ev.Unread():
-                self.unread = True
-            case (
-                ev.ConversationCreated()
-                | ev.MessagesImported()
-                | ev.TextAdded()
-                | ev.ThinkingAdded()
-                | ev.TitleGiven()
-                | ev.SharingChanged()
-                | ev.ArchivingChanged()
-            ):
-                pass
-            case _:
-                assert_never(event)
-
-    @property
-    def claims(self) -> int:
-        """Attempts that found something to do."""
-        return self.epoch - self.idle_claims
-
-    def _received(self, event: ev.TurnReceived) -> None:
-        self.received = event
-        self.client_tools = {tool.name: tool for tool in event.client_tools}
-        self.agent = event.agent
-        self.messages = list(event.messages)
-        self.weight = sum(weight_of(message) for message in event.messages)
-
-    def _idle(self) -> bool:
-        """Every open call waits for somebody outside, or for its turn behind one that does."""
-        pending, theirs = self.waits.pending, self.client_tools
-        return all(call.id in pending or call.name in theirs for call in self.open_calls.values())
-
-    def _claimed(self, epoch: int, *, idle: bool) -> bool:
-        """Whether the time since the last entry does not count."""
-        self.epoch = epoch
-        if idle:
-            self.idle_claims += 1
-        else:
-            self.tries += self._at_work
-        self._at_work = False
-        self.interrupted_calls |= self.started_calls & self.open_calls.keys()
-        return self.claims <= PAUSES_FORGIVEN + 1
-
-    def _replied(self, event: ev.ReplyFinished) -> None:
-        parts: list[Part] = []
-        if event.text:
-            parts.append(Text(event.text))
-        parts.extend(event.calls)
-        self._say(Message("assistant", tuple(parts), name=self.agent))
-        self.replying, self.reply_seq = False, None
-        self.replies += 1
-        self.usage += event.usage
-        self.calls = event.calls
-        self.open_calls = {call.id: call for call in event.calls}
-        self.started_calls, self.interrupted_calls = set(), set()
-        for call in event.calls:
-            self.used_call_ids.add(call.id)
-            key = (call.name, call.arguments)
-            self.repeats[key] = self.repeats.get(key, 0) + 1
-
-    def _returned(self, event: ev.ToolReturned) -> None:
-        self.open_calls.pop(event.call_id, None)
-        self._say(Message("tool", (ToolResult(event.call_id, event.content, event.is_error),)))
-
-    def _say(self, message: Message) -> None:
-        self.messages.append(message)
-        self.weight += weight_of(message)
-
-
-def weight_of(message: Message) -> int:
-    """Characters a message takes in a prompt, images left out."""
-    weight = 0
-    for part in message.parts:
-        match part:
-            case Text(text=text):
-                weight += len(text)
-            case ToolCall(name=name, arguments=arguments):
-                weight += len(name) + len(arguments)
-            case ToolResult(content=content):
-                weight += len(content)
-            case Thinking():
-                pass
-            case _:
-                pass
-    return weight
-
-
-def turn_weight(turn: TurnView) -> int:
-    """Characters of a whole turn."""
-    return sum(map(weight_of, turn.asked)) + sum(map(weight_of, turn.answered))
 
 
 class AskModel(Struct, frozen=True):
-    """Ask for the next reply; `number` counts replies of this run from 1."""
+    """Ask for the next reply; `number` counts replies of this run from 1. `closing`: it must be the last one."""
 
     number: int
+    closing: bool = False
+
+
+class AddCall(Struct, frozen=True):
+    """Write this call down as one of ours: the loop begins with it."""
+
+    call: ToolCall
+
+
+class GiveTitle(Struct, frozen=True):
+    """Have the model think of a title for the conversation, and write it down."""
 
 
 class RunTools(Struct, frozen=True):
@@ -293,7 +115,19 @@ class Ended(Struct, frozen=True):
     """The tape already holds the end."""
 
 
-Step = AskModel | RunTools | SettleCalls | RequestApprovals | RequestClientTool | Wait | ResetReply | End | Ended
+Step = (
+    AskModel
+    | AddCall
+    | GiveTitle
+    | RunTools
+    | SettleCalls
+    | RequestApprovals
+    | RequestClientTool
+    | Wait
+    | ResetReply
+    | End
+    | Ended
+)
 
 
 def next_step(
@@ -317,14 +151,27 @@ def next_step(
         return ResetReply(state.reply_seq or 0)
     if state.open_calls:
         return _calls_due(state, rules, policy, now, _within(state, budget, state.time.by(now, tick)))
-    if state.replies and not state.calls:
-        return End(ev.RunCompleted(state.usage))
-    return _within(state, budget, state.time.by(now, tick)) or AskModel(state.replies + 1)
+    if state.cut_short and state.loop.whole_replies:
+        return End(ev.RunFailed("reply_cut", REPLY_CUT, state.usage))
+    if state.loop.opening and (opening := _opening(state)) is not None:
+        return AddCall(opening)
+    if state.answered:
+        titled = state.title_given or not state.loop.titled
+        return End(ev.RunCompleted(state.usage)) if titled else GiveTitle()
+    closing = 0 < state.loop.calls_max <= state.calls_made
+    return _within(state, budget, state.time.by(now, tick)) or AskModel(state.replies + 1, closing)
+
+
+def _opening(state: RunState) -> ToolCall | None:
+    """The call that the turn is to begin with, as long as nothing else was done in it."""
+    begun = state.received is None or len(state.messages) > len(state.received.messages)
+    return None if begun else opening_call(state.loop, state.messages)
 
 
 def _within(state: RunState, budget: Budget, elapsed_s: float) -> End | None:
     """The end that a spent budget brings; None while there is some left."""
-    most = max(state.repeats.items(), key=lambda item: item[1], default=(("", ""), 0))
+    counted = {} if state.loop.calls_max else state.repeats
+    most = max(counted.items(), key=lambda item: item[1], default=(("", ""), 0))
     failed = overrun(
         budget, replies=state.replies, usage=state.usage, elapsed_s=elapsed_s, tool=most[0][0], repeats=most[1]
     )
@@ -332,12 +179,18 @@ def _within(state: RunState, budget: Budget, elapsed_s: float) -> End | None:
 
 
 def _calls_due(state: RunState, rules: Mapping[str, Repeat], policy: Policy, now: float, overspent: End | None) -> Step:
+    if state.loop.once:
+        return End(ev.RunNeedsClient(tuple(state.open_calls.values()), state.usage))
     ours = [call for call in state.open_calls.values() if call.name not in state.client_tools]
-    settled = _settled(state, ours, rules) or tuple(
-        result for call in state.open_calls.values() if (result := state.waits.result(call, policy)) is not None
+    settled = (
+        _settled(state, ours, rules)
+        or _over_limit(state, ours)
+        or tuple(
+            result for call in state.open_calls.values() if (result := state.waits.result(call, policy)) is not None
+        )
     )
     if settled:
-        return SettleCalls(settled)
+        return SettleCalls(tuple(_for_loop(state, result) for result in settled))
     if requests := state.waits.unasked(ours, policy, now=now):
         return overspent or RequestApprovals(requests)
     if runnable := tuple(call for call in ours if state.waits.approves(call, policy)):
@@ -358,6 +211,21 @@ def _settled(state: RunState, ours: Sequence[ToolCall], rules: Mapping[str, Repe
     )
 
 
+def _over_limit(state: RunState, ours: Sequence[ToolCall]) -> tuple[ev.ToolReturned, ...]:
+    """Calls for which the loop leaves no room."""
+    if not state.loop.calls_max:
+        return ()
+    begun = [call for call in ours if call.id in state.started_calls]
+    room = max(state.loop.calls_max - state.calls_made - len(begun), 0)
+    refused = [call for call in ours if call.id not in state.started_calls][room:]
+    return tuple(ev.ToolReturned(call.id, OVER_LIMIT, is_error=True, code="call_limit") for call in refused)
+
+
+def _for_loop(state: RunState, result: ev.ToolReturned) -> ev.ToolReturned:
+    """As this turn's loop has its results."""
+    return replace(result, content=as_result(state.loop, result.content, is_error=result.is_error, code=result.code))
+
+
 def _clients_due(state: RunState, now: float, overspent: End | None) -> Step:
     """Only calls of the caller's own tools are left, and none of them is under way."""
     for call in state.open_calls.values():
@@ -370,12 +238,17 @@ def _clients_due(state: RunState, now: float, overspent: End | None) -> Step:
     return End(ev.RunNeedsClient(theirs, state.usage), facts)
 
 
-def distinct_calls(state: RunState, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
-    """The calls under ids that no earlier call of this run has: results and repeat keys (`run:call`) hang on them.
+def distinct_calls(state: RunState, calls: tuple[ToolCall, ...], past: Iterable[TurnView] = ()) -> tuple[ToolCall, ...]:
+    """The calls under ids that no earlier call of this run has, on which results and repeat keys (`run:call`) hang; nor
+    one of the turns in `past`, since there are models that refuse a prompt with two calls of one id.
 
     Servers exist that number every reply's calls from 1.
     """
+    if not calls:
+        return ()
     taken = set(state.used_call_ids)
+    for turn in past:
+        taken |= called_in((*turn.asked, *turn.answered))
     distinct: list[ToolCall] = []
     for position, call in enumerate(calls, start=1):
         wanted = call.id or CallId(f"call_{position}")

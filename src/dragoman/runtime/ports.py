@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from dragoman.core.agents import ToolSpec
 from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported, TurnReceived
-from dragoman.core.messages import Message, ToolCall, Usage
+from dragoman.core.knowledge import Knowledge
+from dragoman.core.messages import Masked, Message, ToolCall, Usage
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import Archived, ConversationInfo, ConversationPage, ConversationShelf, Mark, RunView
 from dragoman.core.records import Records
@@ -218,9 +219,10 @@ class Conversations(Protocol):
         archived: Archived,
         limit: int,
         offset: int,
+        shared: bool = False,
     ) -> ConversationShelf:
-        """Newest `updated_at` first (then by id); `owner` None = anybody's, `origins` empty = any. The list and the
-        total are of one moment."""
+        """Newest `updated_at` first (then by id); `owner` None = anybody's, `shared` = or anybody's that is shared,
+        `origins` empty = any. The list and the total are of one moment."""
         ...
 
     async def count(self, project: ProjectId) -> int: ...
@@ -242,6 +244,13 @@ class Conversations(Protocol):
         self, created: ConversationCreated, imported: MessagesImported, *, at: float, updated_at: float, run: RunId
     ) -> ConversationInfo:
         """A conversation that begins with messages from elsewhere, with their times. Raises Conflict if it exists."""
+        ...
+
+    async def replace_messages(
+        self, project: ProjectId, conversation: ConversationId, imported: MessagesImported, *, run: RunId
+    ) -> ConversationInfo:
+        """Append `imported`, which `replaces`, as a turn of its own that has ended. `ConversationInfo.messages` and
+        `.turns` count from it anew. Raises NotFound; Conflict while a run of the conversation is live or waits."""
         ...
 
 
@@ -268,6 +277,9 @@ class Store(Log, Conversations, Runs, Protocol):
     @property
     def records(self) -> Records: ...
 
+    @property
+    def knowledge(self) -> Knowledge: ...
+
     async def probe(self) -> None:
         """Return if a turn could be committed now. Raises Unavailable, whose code and detail say why not."""
         ...
@@ -282,7 +294,8 @@ class Prompt(Struct, frozen=True, gc=False):
     """One question to a model. `messages` begins with the system message, if there are instructions.
 
     `model_name` is the name to put on the wire, "" = the model's configured one. `max_tokens` bounds the answer.
-    `key` is stable over retries of the same reply: `run:reply number`.
+    `key` is stable over retries of the same reply: `run:reply number`. `choice`: which tool the model may call: "" =
+    the provider's own way, `auto`, or the name of the one it must call. `temperature` None = the configured one.
     """
 
     messages: tuple[Message, ...]
@@ -290,6 +303,8 @@ class Prompt(Struct, frozen=True, gc=False):
     model_name: str = ""
     max_tokens: int | None = None
     key: str = ""
+    choice: str = ""
+    temperature: float | None = None
 
 
 class TextPiece(Struct, frozen=True, gc=False):
@@ -315,6 +330,8 @@ class ReplyDone(Struct, frozen=True, gc=False):
     finish_reason: str = "stop"
     thinking: str = ""
     model_name: str = ""
+    masked: tuple[Masked, ...] = ()
+    """What it was not told."""
 
 
 ReplyPiece = TextPiece | ThinkingPiece | Retracted | ReplyDone
@@ -334,42 +351,15 @@ class Model(Protocol):
 
 
 class Models(Protocol):
-    def choose(self, name: str) -> tuple[Model, str]:
-        """The model for a name a caller gave ("" = the default), and the name to put on the wire.
+    async def choose(self, project: ProjectId, name: str) -> tuple[Model, str]:
+        """The model for a name a caller gave ("" = the default), and the name to put on the wire: "" for one that is
+        known to the project, which has a name of its own there.
 
-        A name that is not configured goes verbatim to the default model's provider. Never raises.
+        A name that is not known goes verbatim to the default model's provider. Raises BackendFailed for one that is
+        known and cannot be asked; Unavailable.
         """
         ...
 
-
-# -- tools -----------------------------------------------------------------------------------------------------------
-
-
-class CallContext(Struct, frozen=True, gc=False):
-    """Who calls a tool, and the key that makes a repeat recognisable: `run:call`."""
-
-    project: ProjectId
-    key: str
-
-
-class ToolOutcome(Struct, frozen=True, gc=False):
-    content: str
-    is_error: bool = False
-    code: str = ""
-
-
-class Tools(Protocol):
-    """The tools of this process."""
-
-    def specs(self, patterns: Sequence[str]) -> tuple[ToolSpec, ...]:
-        """Those whose `toolset.name` matches one of the patterns (`*` wildcards), in order of registration."""
-        ...
-
-    def spec(self, name: str) -> ToolSpec | None: ...
-
-    async def call(self, call: ToolCall, context: CallContext) -> ToolOutcome:
-        """Check the arguments against the schema and run it, within its timeout and the output cap.
-
-        Never raises but for cancellation: what goes wrong is an outcome with `is_error` and a sentence for the model.
-        """
+    async def knows(self, project: ProjectId, name: str) -> bool:
+        """It is a configured model's, or one that the project set up. Raises Unavailable."""
         ...

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -42,6 +43,7 @@ from dragoman.core.resources import (
     Terms,
     TokenLimits,
 )
+from dragoman.runtime.crossing import uncrossed
 from dragoman.runtime.resource_checks import (
     KINDS,
     changed,
@@ -57,8 +59,6 @@ LOOKED_S = 5.0
 """What other processes change is gone by after this long at the latest; what this one changes, at once."""
 KNOWN_MAX = 500
 """Owners whose instructions are remembered for that time."""
-TRIES_MAX = 5
-"""Of a change that others cross with theirs."""
 
 C = TypeVar("C")
 S = TypeVar("S", bound=Struct)
@@ -148,13 +148,8 @@ class Resources:
         return _resource(await self._put(record, expect=0), kind)
 
     async def change(self, principal: Principal, operation: ChangeResource[C]) -> Resource[C]:
-        for _ in range(TRIES_MAX - 1):
-            try:
-                return await self._change(principal, operation)
-            except _Crossed:
-                pass  # somebody else's change came in between: ours is put into what stands there now
         try:
-            return await self._change(principal, operation)
+            return await uncrossed(partial(self._change, principal, operation), crossed=_Crossed)
         except _Crossed as crossed:
             raise Conflict(crossed.detail) from None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dragoman.core import events as ev
 from dragoman.core.errors import Unavailable
-from dragoman.core.names import ConversationId, Principal, ProjectId, RunId
+from dragoman.core.names import ConversationId, Principal, ProjectId, RunId, Scope
 from dragoman.core.operations import (
     CancelRun,
     Following,
@@ -25,9 +25,9 @@ from dragoman.core.operations import (
 )
 from dragoman.runtime.driver import Driver, NewerVersion, Seed
 from dragoman.runtime.live import Live, PutDown
-from dragoman.runtime.machine import RunState
 from dragoman.runtime.ports import Claim, NewTurn, StaleClaim, Store
 from dragoman.runtime.readers import OPEN, Line, OutcomeFold, Reader, resume_run
+from dragoman.runtime.run_state import RunState
 from dragoman.runtime.visibility import may_read, may_write, no_run, only_owner
 
 logger = logging.getLogger("dragoman.runtime")
@@ -109,6 +109,14 @@ class Runs:
             origin=turn.origin,
             credential_id=principal.credential_id,
             fingerprint=mark.fingerprint,
+            owner=principal.owner,
+            owner_name=principal.name,
+            owner_wide=principal.may(Scope.RESOURCES_WRITE),
+            system=turn.system,
+            loop=turn.loop,
+            screen=turn.screen,
+            whole=turn.whole,
+            restates=turn.restates,
         )
         created = ev.ConversationCreated(
             principal.project, turn.conversation, origin=turn.origin, owner=principal.owner, title=turn.title

@@ -1,50 +1,72 @@
 """The second half of the composition root: who answers the operations that the desk leaves to others."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
 from dragoman import __version__
 from dragoman.access.login import Login
+from dragoman.access.naming import Naming
 from dragoman.access.pepper import Pepper
-from dragoman.access.sealing import load_sealer
 from dragoman.access.service_accounts import ServiceAccounts
 from dragoman.access.tickets import Tickets
 from dragoman.core.about import AboutServer, ServerAbout
-from dragoman.core.names import ConversationId, Principal
+from dragoman.core.agents import AgentSpec
+from dragoman.core.names import ConversationId, Principal, RunId
 from dragoman.core.operations import Operation, ReadConversation, StartTurn
-from dragoman.edge.desk import Handler, OpenHandler, Prepare
+from dragoman.edge.desk import Handler, OpenHandler
 from dragoman.edge.watching import Check
+from dragoman.runtime.briefing import Briefings
 from dragoman.runtime.deciding import Decisions
+from dragoman.runtime.documents import Documents, prepare_whole
 from dragoman.runtime.resources import Resources
+from dragoman.runtime.runs import Changed
 from dragoman.runtime.tunnels import Tunnels
 from dragoman.server.house import House
 
 
-def managed_resources(house: House) -> Resources:
-    """Rules, skills and their like; what of them goes with a turn is for the desk to `prepare`. Raises BadSecretKey."""
-    sealer = load_sealer(house.home, env=os.environ, random_bytes=os.urandom)
-    return Resources(house.records, house.store, sealer, house.clock, new_id=lambda: str(uuid4()))
+class Answerers:
+    """Those who answer for principals, and what goes with their turns. The house must have its conversations."""
 
+    def __init__(
+        self,
+        house: House,
+        agents: Mapping[str, AgentSpec],
+        pepper: Pepper,
+        *,
+        new_id: Callable[[], RunId],
+        changed: Changed | None,
+    ) -> None:
+        self._house = house
+        self._pepper = pepper
+        self._resources = Resources(house.records, house.store, house.sealer, house.clock, new_id=lambda: str(uuid4()))
+        self._decisions = Decisions((house.store, house.ephemeral), house.clock)
+        self._tunnels = Tunnels(house.records, self._decisions.waiting, house.clock)
+        self._briefings = Briefings(house.knowledge, house.tools, agents, default_agent=house.config.defaults.agent)
+        self._documents = Documents(
+            house.store, house.conversations, Naming(house.access), house.clock, new_id=new_id, changed=changed
+        )
 
-def waits(house: House) -> Decisions:
-    """What others bring to runs that wait. The house must have its stores."""
-    return Decisions((house.store, house.ephemeral), house.clock)
+    async def prepare(self, principal: Principal, turn: StartTurn) -> StartTurn:
+        """All that goes with a managed turn, and with one that has a briefing."""
+        if turn.managed:
+            turn = await self._tunnels.prepare(principal, await self._resources.prepare(principal, turn))
+        return await self._briefings.brief(principal, turn)
 
+    async def retell(self, principal: Principal, turn: StartTurn) -> tuple[StartTurn, str]:
+        """What is new in a turn that tells the whole conversation."""
+        return await prepare_whole(self._house.conversations, principal, turn)
 
-def lent_tools(house: House, decisions: Decisions) -> Tunnels:
-    """Tools of people's own machines."""
-    return Tunnels(house.records, decisions.waiting, house.clock)
-
-
-def preparing(resources: Resources, tunnels: Tunnels) -> Prepare:
-    """All that goes with a managed turn."""
-
-    async def prepare(principal: Principal, turn: StartTurn) -> StartTurn:
-        return await tunnels.prepare(principal, await resources.prepare(principal, turn))
-
-    return prepare
+    def handlers(self) -> Mapping[type[Operation[Any]], Handler]:
+        house = self._house
+        accounts = ServiceAccounts(house.access, house.records, house.mint, house.authenticator, house.clock)
+        tickets = Tickets(self._pepper, house.clock, reading(house))
+        parts = (
+            *(accounts, tickets, self._resources, self._decisions, self._tunnels),
+            *(self._briefings, self._documents, house.knowledge, house.context, house.connectors, house.datasets),
+        )
+        return {operation: handler for part in parts for operation, handler in part.handlers().items()}
 
 
 def reading(house: House) -> Check:
@@ -54,17 +76,6 @@ def reading(house: House) -> Check:
         await house.conversations.read(principal, ReadConversation(conversation, turns=False, private=True))
 
     return check
-
-
-def handlers(
-    house: House, pepper: Pepper, resources: Resources, decisions: Decisions, tunnels: Tunnels
-) -> Mapping[type[Operation[Any]], Handler]:
-    """For principals. The house must have its conversations."""
-
-    accounts = ServiceAccounts(house.access, house.records, house.mint, house.authenticator, house.clock)
-    tickets = Tickets(pepper, house.clock, reading(house))
-    parts = (accounts, tickets, resources, decisions, tunnels)
-    return {operation: handler for part in parts for operation, handler in part.handlers().items()}
 
 
 def open_handlers(house: House, pepper: Pepper) -> Mapping[type[Operation[Any]], OpenHandler]:

@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import os
-import random
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,8 @@ from dragoman.access.credentials import Authenticator
 from dragoman.access.minting import Mint
 from dragoman.access.pepper import Pepper, load_pepper
 from dragoman.core.agents import AgentSpec
-from dragoman.core.errors import BadRequest, DragomanError
-from dragoman.core.names import CallId, Clock, ConversationId, ProjectId, RunId
+from dragoman.core.errors import DragomanError
+from dragoman.core.names import CallId, ConversationId, ProjectId, RunId
 from dragoman.dialects import installed
 from dragoman.edge.asgi import App
 from dragoman.edge.authenticate import Door, Limits
@@ -29,33 +28,24 @@ from dragoman.edge.metrics import Metrics
 from dragoman.edge.pages import pages
 from dragoman.edge.readiness import Readiness
 from dragoman.edge.watching import Watch
-from dragoman.models.catalogue import Catalogue
-from dragoman.models.fallback import chained
-from dragoman.models.offline import Offline
-from dragoman.models.openai_chat import OpenAIChat, OpenAIChatOptions
-from dragoman.models.scripted import Scripted
 from dragoman.runtime.attending import Attending
 from dragoman.runtime.conversations import Conversations
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.driver import Driver
-from dragoman.runtime.ports import Model, Store
+from dragoman.runtime.ports import Store
 from dragoman.runtime.pruning import Pruning
 from dragoman.runtime.recovery import SWEEP_EVERY_S, Recovery
 from dragoman.runtime.runs import Changed, Runs
-from dragoman.server.answerers import handlers, lent_tools, managed_resources, open_handlers, preparing, reading, waits
+from dragoman.server.answerers import Answerers, open_handlers, reading
 from dragoman.server.config import BadConfig, files_folder, store_file, workspace_folder
-from dragoman.server.config_shapes import Config, ConnectionTable, ModelTable, OfflineModel, OpenAIModel, ScriptedModel
+from dragoman.server.config_shapes import Config
 from dragoman.server.conversation_files import ConversationFileWriter
+from dragoman.server.equipping import equip
 from dragoman.server.house import NO_PARTS, House, Parts
 from dragoman.server.lifespan import Lifespan, lifespan
 from dragoman.server.tool_patterns import unmatched
 from dragoman.stores.memory import MemoryStore
 from dragoman.stores.sqlite.store import open_store
-from dragoman.tools.connections.connection import Connection
-from dragoman.tools.connections.toolset import register_connections
-from dragoman.tools.egress import Egress
-from dragoman.tools.registry import Registry
-from dragoman.tools.workspace.toolset import register_workspace
 from dragoman.wire.dialect import ConversationFiles, Dialect
 
 logger = logging.getLogger("dragoman.server")
@@ -93,8 +83,7 @@ async def open_house(
         house.mint = Mint(house.access, pepper, house.clock, os.urandom)
         house.dialects = _dialects(config, parts)
         counters = Counters()
-        _open_models(house, stack, parts, counters)
-        _open_tools(house, stack, parts)
+        equip(house, stack, parts, counters, pepper)
         house.warnings = unmatched(config.agents, house.tools.specs(("*",)))
         span = await stack.enter_async_context(lifespan())
         _build_runtime(house, span, counters, pepper, writer=writer)
@@ -169,72 +158,6 @@ def _dialects(config: Config, parts: Parts) -> tuple[Dialect, ...]:
     return tuple(dialect for dialect in found if not wanted or dialect.name in wanted)
 
 
-def _open_models(house: House, stack: AsyncExitStack, parts: Parts, counters: Counters) -> None:
-    models: dict[str, Model] = {} if parts.models is None else dict(parts.models)
-    for name in house.config.models if parts.models is None else ():
-        try:
-            models[name] = _model(house.config, name, house.clock, counters)
-        except BadRequest as error:
-            raise BadConfig(f"models.{name}: {error.detail}") from error
-    house.models = Catalogue(models, house.config.defaults.model)
-    stack.push_async_callback(house.models.close)
-
-
-def _open_tools(house: House, stack: AsyncExitStack, parts: Parts) -> None:
-    if parts.tools is not None:
-        house.tools = parts.tools
-        return
-    registry = Registry()
-    egress = Egress()
-    stack.push_async_callback(egress.close)
-    register_workspace(registry, partial(_workspace_of, house))
-    connections = [_connection(name, table) for name, table in house.config.connections.items()]
-    try:
-        register_connections(registry, connections, egress, house.clock)
-    except ValueError as error:
-        raise BadConfig(str(error)) from error
-    house.tools = registry
-
-
-def _workspace_of(house: House, project: ProjectId) -> Path:
-    """The default project's workspace is the configured folder; any other project has one of its own."""
-    if project == house.project:
-        return workspace_folder(house.config, house.home)
-    return house.home / "workspaces" / project
-
-
-def _connection(name: str, table: ConnectionTable) -> Connection:
-    return Connection(name, table.kind, table.url, table.request_headers)
-
-
-def _model(config: Config, name: str, clock: Clock, counters: Counters) -> Model:
-    """A configured model with what wraps it: retries around each, then those to fall back on."""
-    names = dict.fromkeys((name, *config.models[name].fallback))
-    chain = [_bare_model(config.models[each], clock, counters) for each in names]
-    return chained(chain, clock=clock, sleep=asyncio.sleep, random=random.random)
-
-
-def _bare_model(table: ModelTable, clock: Clock, counters: Counters) -> Model:
-    match table:
-        case OpenAIModel():
-            options = OpenAIChatOptions(
-                url=table.url,
-                name=table.model_name,
-                key=str(table.key),
-                connect_s=float(table.timeout.connect_s),
-                first_s=float(table.timeout.first_s),
-                idle_s=float(table.timeout.idle_s),
-                total_s=float(table.timeout.total_s),
-                headers=tuple((name, str(value)) for name, value in table.headers.items()),
-                params=table.params,
-            )
-            return OpenAIChat(options, clock=clock, counters=counters)
-        case OfflineModel():
-            return Offline()
-        case ScriptedModel(file=file):
-            return Scripted.from_file(Path(file), sleep=asyncio.sleep)
-
-
 def _build_runtime(house: House, span: Lifespan, counters: Counters, pepper: Pepper, *, writer: bool) -> None:
     config = house.config
     agents: dict[str, AgentSpec] = {name: table.spec(name) for name, table in config.agents.items()}
@@ -279,20 +202,29 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters, pepper: Pep
         file_writer = ConversationFileWriter(files, folder, house.conversations, house.project)
         writers.append(file_writer)
         span.spawn(file_writer.keep_up())
-    resources, decisions = managed_resources(house), waits(house)
-    tunnels = lent_tools(house, decisions)
+    _seat(house, agents, counters, pepper, copied)
+
+
+def _seat(
+    house: House, agents: Mapping[str, AgentSpec], counters: Counters, pepper: Pepper, copied: Changed | None
+) -> None:
+    """Put somebody at the desk."""
+    answering = Answerers(house, agents, pepper, new_id=new_run_id, changed=copied)
+    durable, ephemeral = house.runs
     house.desk = Desk(
         runs=durable,
         ephemeral=ephemeral,
         conversations=house.conversations,
+        models=house.models,
         tools=house.tools,
         agents=agents,
         counters=counters,
         facts=_facts(house),
         clock=house.clock,
         new_call=lambda: CallId(f"call_{secrets.token_hex(8)}"),
-        prepare=preparing(resources, tunnels),
-        handlers=handlers(house, pepper, resources, decisions, tunnels),
+        prepare=answering.prepare,
+        retell=answering.retell,
+        handlers=answering.handlers(),
         open_handlers=open_handlers(house, pepper),
     )
 

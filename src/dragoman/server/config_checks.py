@@ -14,6 +14,7 @@ from dragoman.access.projects import check_project_id
 from dragoman.core.errors import BadRequest
 from dragoman.models.openai_request import OURS
 from dragoman.models.retrying import CONNECT_TOTAL_S
+from dragoman.server import masking_rules
 from dragoman.server.config_reading import Faults, nearest
 from dragoman.server.config_shapes import (
     ASSISTANT,
@@ -96,6 +97,7 @@ def check(config: Config, faults: Faults) -> None:
             faults.add(f"agents.{name}.approval", f"must be from 1s to {show_duration(APPROVAL_MAX_S)}")
     for name, connection in config.connections.items():
         _check_connection(f"connections.{name}", connection, faults)
+    masking_rules.finders(config.anonymization.rules, faults)
 
 
 def _absolute(table: ModelTable, folder: Path) -> ModelTable:

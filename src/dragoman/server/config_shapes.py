@@ -160,6 +160,21 @@ class ConnectionTable(Struct, frozen=True):
         return (*keyed, *((name, str(value)) for name, value in self.headers.items()))
 
 
+class ConnectorsTable(Struct, frozen=True):
+    """What the connectors may do that people set up while the server runs. Names or globs."""
+
+    hosts: tuple[str, ...] = ("*",)
+    """Hosts they may reach. Where clouds keep credentials they never reach, whatever stands here."""
+    email_domains: tuple[str, ...] = ("*",)
+    """Domains they may send e-mail to."""
+
+
+class Anonymization(Struct, frozen=True):
+    """What no model is told. `rules` is a list of tables; `masking_rules.py` reads them."""
+
+    rules: object = ()
+
+
 class RunLimits(Struct, frozen=True):
     """What one run may spend; 0 = no limit."""
 
@@ -212,6 +227,8 @@ class Config(Struct, frozen=True):
     models: dict[str, ModelTable] = field(default_factory=dict[str, ModelTable])
     agents: dict[str, AgentTable] = field(default_factory=dict[str, AgentTable])
     connections: dict[str, ConnectionTable] = field(default_factory=dict[str, ConnectionTable])
+    connectors: ConnectorsTable = ConnectorsTable()
+    anonymization: Anonymization = Anonymization()
     limits: Limits = Limits()
     dialects: dict[str, DialectTable] = field(default_factory=dict[str, DialectTable])
     workspace: Workspace = Workspace()

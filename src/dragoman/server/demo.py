@@ -256,6 +256,7 @@ def curl_line(example: Example, url: str, authorization: str, *, streamed: bool 
     if example.method not in ("GET", "POST") or (example.method == "POST" and example.body is None):
         parts.append(f"-X {example.method}")
     parts.append(f'-H "Authorization: {authorization}"')
+    parts.extend(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in example.headers)
     if example.body is not None:
         parts.append("-H 'Content-Type: application/json'")
         parts.append(f"-d {shlex.quote(json.dumps(example.body, ensure_ascii=False))}")
@@ -267,14 +268,14 @@ def send(example: Example, url: str, authorization: str, out: TextIO) -> Answer:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWER_S)
     body = None if example.body is None else json.dumps(example.body, ensure_ascii=False).encode()
-    headers = {"Authorization": authorization}
+    headers = {"Authorization": authorization} | dict(example.headers)
     if body is not None:
         headers["Content-Type"] = "application/json"
     began_s = monotonic()
     try:
         connection.request(example.method, example.path, body, headers)
         response = connection.getresponse()
-        streamed = response.headers.get_content_type() == "text/event-stream"
+        streamed = response.headers.get_content_type() in ("text/event-stream", "application/octet-stream")
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         text = ""
         first_s = 0.0
@@ -313,7 +314,7 @@ def closing_words(dialects: Sequence[Dialect], url: str, credential_file: Path, 
         f'  dragoman ask "Search the workspace for TODO" --url {url} --credential "$CREDENTIAL"',
         f"  {url}/docs in a browser",
         f"  curl {url}/metrics",
-        f'  curl {url}/api/status -H "Authorization: Bearer $CREDENTIAL"',
+        f'  curl {url}/api/server -H "Authorization: Bearer $CREDENTIAL"',
     ]
     if not stays:
         lines.append("This is no terminal, so the server stops now; start one that stays with: dragoman serve")

@@ -8,17 +8,23 @@ from msgspec import Struct
 from dragoman.access.credentials import Authenticator
 from dragoman.access.minting import Mint
 from dragoman.access.ports import AccessStore
+from dragoman.access.sealing import Sealer
 from dragoman.core.names import Clock, ProjectId
 from dragoman.core.records import Records
 from dragoman.edge.asgi import App
 from dragoman.edge.desk import Desk
 from dragoman.edge.metrics import Gauge
 from dragoman.edge.watching import Watch
-from dragoman.models.catalogue import Catalogue
+from dragoman.models.connected import ConnectedModels
+from dragoman.runtime.connectors import Connectors
+from dragoman.runtime.context import ContextStep
 from dragoman.runtime.conversations import Conversations
-from dragoman.runtime.ports import Model, Store, Tools
+from dragoman.runtime.knowledge import KnowledgeBase
+from dragoman.runtime.ports import Model, Store
 from dragoman.runtime.runs import Runs
+from dragoman.runtime.tool_ports import Tools
 from dragoman.server.config_shapes import Config
+from dragoman.tools.connections.dataset_info import DatasetHandlers
 from dragoman.wire.dialect import Dialect
 
 
@@ -52,7 +58,12 @@ class House:
         self.records: Records
         self.authenticator: Authenticator
         self.mint: Mint
-        self.models: Catalogue
+        self.sealer: Sealer
+        self.models: ConnectedModels
+        self.connectors: Connectors
+        self.knowledge: KnowledgeBase
+        self.context: ContextStep
+        self.datasets: DatasetHandlers
         self.tools: Tools
         self.runs: tuple[Runs, ...]
         self.conversations: Conversations

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from dragoman.core.agents import JsonSchema
-from dragoman.runtime.ports import CallContext
+from dragoman.runtime.tool_ports import CallContext, Told
+from dragoman.tools.patterns import REGEX_CACHE_BYTES_MAX, REGEX_COMPILED_BYTES_MAX
 
 ARGUMENTS_BYTES_MAX = 256 * 1024
 ARGUMENTS_DEPTH_MAX = 64
@@ -25,8 +26,9 @@ NAMES_MAX = 20
 Arguments = dict[str, Any]
 """A JSON object that fits its tool's schema: free-form until `typed` makes the tool's struct of it."""
 
-Run = Callable[[Arguments, CallContext], Awaitable[str]]
-"""What carries a call out. Returns the text for the model; raises ToolFailed with a sentence for it."""
+Run = Callable[[Arguments, CallContext], Awaitable[str | Told]]
+"""What carries a call out. Returns the text for the model, and perhaps what to show; raises ToolFailed with a sentence
+for the model."""
 
 S = TypeVar("S", bound=Struct)
 
@@ -44,10 +46,10 @@ def schema_of(struct_type: type[Struct]) -> JsonSchema:
     }
 
 
-def typed(struct_type: type[S], run: Callable[[S, CallContext], Awaitable[str]]) -> Run:
+def typed(struct_type: type[S], run: Callable[[S, CallContext], Awaitable[str | Told]]) -> Run:
     """A `Run` for a tool that takes a struct."""
 
-    async def run_typed(arguments: Arguments, context: CallContext) -> str:
+    async def run_typed(arguments: Arguments, context: CallContext) -> str | Told:
         # Not strict: to JSON Schema 2.0 is an integer. Everything else was already checked against the schema.
         return await run(msgspec.convert(arguments, struct_type, strict=False), context)
 
@@ -115,14 +117,20 @@ def _children(value: object) -> Iterator[object]:
     yield from (child for child in inside if isinstance(child, dict | list))
 
 
-class Checker:
-    """A tool's JSON Schema, compiled once. Never looks anything up: a `$ref` to elsewhere is refused."""
+_REFERENCING_ERROR = cast("type[Exception]", jsonschema_rs.ReferencingError)
+"""The package's own stubs forget that it is one."""
 
-    def __init__(self, schema: JsonSchema) -> None:
-        """Raises ValueError if it is not a JSON Schema."""
+
+class Checker:
+    """A tool's JSON Schema, compiled once. Never looks anything up: a `$ref` to elsewhere is refused. Expressions take
+    time linear in the text, as in `patterns.py`; one with look-around or back-references makes the schema none."""
+
+    def __init__(self, schema: JsonSchema, *, expression_bytes_max: int = REGEX_COMPILED_BYTES_MAX) -> None:
+        """Raises ValueError if it is not a JSON Schema. `expression_bytes_max`: of each, compiled."""
+        options = jsonschema_rs.RegexOptions(size_limit=expression_bytes_max, dfa_size_limit=REGEX_CACHE_BYTES_MAX)
         try:
-            self._validator = jsonschema_rs.validator_for(schema, retriever=_refuse_retrieval)
-        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+            self._validator = jsonschema_rs.validator_for(schema, retriever=_refuse_retrieval, pattern_options=options)
+        except (jsonschema_rs.ValidationError, _REFERENCING_ERROR) as error:
             raise ValueError(f"not a usable JSON Schema: {_clipped(str(error))}") from None
         properties = schema.get("properties")
         named = cast("dict[str, object]", properties) if isinstance(properties, dict) else {}

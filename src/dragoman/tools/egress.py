@@ -235,7 +235,7 @@ def _is_plain(path: str) -> bool:
         return False
     if any(char in _PATH_REFUSED or not char.isprintable() for char in path):
         return False
-    return not any(segment in ("", ".", "..") for segment in path[1:].split("/"))
+    return path == "/" or not any(segment in ("", ".", "..") for segment in path[1:].split("/"))
 
 
 def _failed(detail: str, error: Exception) -> ToolFailed:

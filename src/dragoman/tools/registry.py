@@ -8,19 +8,22 @@ may hold a path, an address or a secret.
 """
 
 import asyncio
+import hashlib
 import logging
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
+import msgspec
 from msgspec import Struct
 
-from dragoman.core.agents import Repeat, ToolSpec
+from dragoman.core.agents import Offered, Repeat, ToolSpec
 from dragoman.core.errors import ToolFailed
 from dragoman.core.messages import ToolCall
-from dragoman.runtime.ports import CallContext, ToolOutcome
+from dragoman.runtime.tool_ports import CallContext, Told, ToolOutcome
 from dragoman.tools.arguments import Arguments, BadArguments, Checker, Run, parse
+from dragoman.tools.brought_schemas import BroughtChecker
 
 logger = logging.getLogger("dragoman.tools")
 
@@ -29,6 +32,8 @@ CUT_NOTICE_BYTES_MAX = 200
 """Room for the line that says how much was left out; it counts towards OUTPUT_BYTES_MAX."""
 PATTERN_SETS_MAX = 256
 """Sets of patterns whose answer is remembered; agents are few."""
+BROUGHT_MAX = 64
+"""Schemas of callers that are remembered."""
 NAME_CHARS_SHOWN_MAX = 100
 CLOSEST_NAMES_MAX = 3
 
@@ -51,7 +56,9 @@ class Registry:
 
     def __init__(self) -> None:
         self._tools: dict[str, _Tool] = {}
-        self._chosen: dict[tuple[str, ...], tuple[ToolSpec, ...]] = {}
+        self._chosen: dict[tuple[tuple[str, ...], bool], tuple[ToolSpec, ...]] = {}
+        self._checkers: dict[bytes, BroughtChecker | None] = {}
+        """Of callers' tools, by their schemas; None = that one is none that can be used."""
 
     def register(self, spec: ToolSpec, run: Run) -> None:
         """Offer a tool. Raises ValueError if the name is taken or unusable, or the schema is none."""
@@ -66,19 +73,48 @@ class Registry:
         self._tools[spec.name] = _Tool(spec, run, checker)
         self._chosen.clear()
 
-    def specs(self, patterns: Sequence[str]) -> tuple[ToolSpec, ...]:
-        """Those whose `toolset.name`, or plain name, matches a pattern. The same tuple for the same patterns."""
-        key = tuple(patterns)
+    def specs(self, patterns: Sequence[str], *, on_screen: bool = False) -> tuple[ToolSpec, ...]:
+        """Those whose `toolset.name`, or plain name, matches a pattern. The same tuple for the same question."""
+        wanted = tuple(patterns)
+        key = (wanted, on_screen)
         chosen = self._chosen.get(key)
         if chosen is None:
             if len(self._chosen) >= PATTERN_SETS_MAX:
                 self._chosen.clear()
-            chosen = self._chosen[key] = tuple(tool.spec for tool in self._tools.values() if _matches(tool, key))
+            offered = (Offered.ALWAYS, Offered.ON_SCREEN) if on_screen else (Offered.ALWAYS,)
+            chosen = self._chosen[key] = tuple(
+                tool.spec for tool in self._tools.values() if tool.spec.offered in offered and _matches(tool, wanted)
+            )
         return chosen
 
     def spec(self, name: str) -> ToolSpec | None:
         tool = self._tools.get(name)
         return None if tool is None else tool.spec
+
+    def check(self, spec: ToolSpec, arguments: str) -> str:
+        """See `runtime.tool_ports.Tools.check`. A caller's schema that is none, or takes too long, lets everything pass
+        but what is no object."""
+        tool = self._tools.get(spec.name)
+        try:
+            parsed = parse(arguments)
+            if tool is not None and tool.spec is spec:
+                tool.checker.check(parsed)
+            elif (brought := self._brought(spec)) is not None:
+                brought.check(parsed, chars=len(arguments))
+        except BadArguments as error:
+            return str(error)
+        return ""
+
+    def _brought(self, spec: ToolSpec) -> BroughtChecker | None:
+        key = hashlib.sha256(msgspec.json.encode(spec.parameters, order="sorted")).digest()
+        if key not in self._checkers:
+            if len(self._checkers) >= BROUGHT_MAX:
+                self._checkers.clear()
+            try:
+                self._checkers[key] = BroughtChecker(spec.parameters)
+            except ValueError:
+                self._checkers[key] = None
+        return self._checkers[key]
 
     async def call(self, call: ToolCall, context: CallContext) -> ToolOutcome:
         """See `runtime.ports.Tools.call`: never raises but for cancellation."""
@@ -93,7 +129,9 @@ class Registry:
         try:
             return await _run(tool, arguments, context)
         except ToolFailed as error:
-            logger.info("tool %s (%s) said: %s", call.name, context.key, error)
+            # Not its sentence, nor what was denied: they show arguments, and a run may be one that leaves nothing.
+            why = f" ({error.internal})" if error.internal and error.code != "denied" else ""
+            logger.info("tool %s (%s) could not: %s%s", call.name, context.key, error.code, why)
             return ToolOutcome(_capped(error.detail), True, error.code)
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -124,7 +162,10 @@ async def _run(tool: _Tool, arguments: Arguments, context: CallContext) -> ToolO
     within = asyncio.timeout(tool.spec.timeout_s)
     try:
         async with within:
-            return ToolOutcome(_capped(await tool.run(arguments, context)))
+            told = await tool.run(arguments, context)
+        if isinstance(told, Told):
+            return ToolOutcome(_capped(told.content), shown=told.shown)
+        return ToolOutcome(_capped(told))
     except TimeoutError:
         if not within.expired():
             raise

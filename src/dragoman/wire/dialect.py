@@ -91,11 +91,13 @@ class Encoder(Protocol):
 
 
 class Streamed(Struct, frozen=True):
-    """How a stream route speaks: the encoder (made without a request by contract tests), media type, headers."""
+    """How a stream route speaks: the encoder (made without a request by contract tests), media type, headers; `named`
+    gives headers that tell of the turn that was begun."""
 
     encoder: Callable[[Request | None], Encoder]
     media_type: str = "text/event-stream; charset=utf-8"
     headers: Headers = ()
+    named: Callable[[Started], Headers] | None = None
 
 
 class Parameter(Struct, frozen=True):
@@ -112,7 +114,8 @@ class Parameter(Struct, frozen=True):
 class Route(Struct, Generic[R], frozen=True):
     """One row of a dialect's API. Exactly one of the four ways to answer is set, or `forks`.
 
-    `path` has `{name}` for a segment and `{name:path}` for the rest. `scopes` are what the credential must allow, all
+    `path` has `{name}` for a segment and `{name:path}` for the rest; `also` are other paths that mean the same.
+    `scopes` are what the credential must allow, all
     of them; `open` routes ask for no credential, and their operation is one of those that the desk answers for anybody.
     `counted` = the request counts against the limits per minute; else against ten times as much, kept apart.
     """
@@ -124,6 +127,7 @@ class Route(Struct, Generic[R], frozen=True):
     accept: Callable[[Started, Request], Reply] | None = None
     collect: Callable[[Outcome, Request], Reply] | None = None
     stream: Streamed | None = None
+    also: tuple[str, ...] = ()
     scopes: tuple[Scope, ...] = ()
     open: bool = False
     counted: bool = True
@@ -185,6 +189,12 @@ class Example(Struct, frozen=True):
     body: Any = None
     expect: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
+    headers: Headers = ()
+    """Besides those that every request has."""
+
+
+Login = Literal["bearer", "basic", "apikey"]
+"""`apikey` is `Authorization: ApiKey …`, as Elasticsearch has it."""
 
 
 class Dialect(Struct, frozen=True):
@@ -204,6 +214,10 @@ class Dialect(Struct, frozen=True):
     files: ConversationFiles | None = None
     refusal: type | None = None
     """The struct of the replies that `fail` makes, for documents."""
+    logins: tuple[Login, ...] = ("bearer",)
+    """The forms of `Authorization` that `credential` reads, for documents."""
+    project: Callable[[Request], str] | None = None
+    """The project that a request names; "" = none. One that is not the credential's is not found."""
     cors: tuple[str, ...] = ()
     """Origins whose pages may call this API from a browser, besides those that `[server] cors_origins` names; "*" =
     every page."""

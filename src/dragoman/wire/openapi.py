@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from dragoman.wire.dialect import Dialect, Parameter, Route
+from dragoman.wire.dialect import Dialect, Example, Login, Parameter, Route
 
 _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
@@ -17,6 +17,21 @@ _Schemas = dict[Any, Document]
 
 SERVERS: list[Document] = [{"url": ".."}]
 """Relative to the document's own place, `/openapi/NAME.json`: it also holds below a base path, and behind a proxy."""
+
+_LOGINS: dict[Login, tuple[str, Document]] = {
+    "bearer": ("credential", {"type": "http", "scheme": "bearer"}),
+    "basic": ("password", {"type": "http", "scheme": "basic", "description": "Any name, the credential as password"}),
+    "apikey": (
+        "key",
+        {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "`ApiKey`, a space, and the credential, or the base64 of `id:credential`",
+        },
+    ),
+}
+"""Security schemes with their names."""
 
 _KEY: Document = {
     "name": "Idempotency-Key",
@@ -32,8 +47,8 @@ def openapi(dialect: Dialect, *, version: str) -> Document:
     schemas, components = _schemas(dialect)
     paths: dict[str, dict[str, Any]] = {}
     for route in dialect.routes:
-        path = _PARAMETER.sub(r"{\1}", route.path)
-        operation = _operation(route, schemas)
+        path = _shown(route.path)
+        operation = _operation(route, schemas, dialect)
         operation["responses"] |= {"default": _refusal(dialect, route, schemas)}
         paths.setdefault(path, {})[route.method.lower()] = operation
     tickets = {
@@ -48,7 +63,7 @@ def openapi(dialect: Dialect, *, version: str) -> Document:
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"credential": {"type": "http", "scheme": "bearer"}, **tickets},
+            "securitySchemes": {**dict(_LOGINS[login] for login in dialect.logins), **tickets},
         },
     }
 
@@ -67,15 +82,15 @@ def _schemas(dialect: Dialect) -> tuple[_Schemas, Document]:
     return dict(zip(different, schemas, strict=True)), components
 
 
-def _operation(route: Route[Any], schemas: _Schemas) -> Document:
+def _operation(route: Route[Any], schemas: _Schemas, dialect: Dialect) -> Document:
     branches = _branches(route)
     operation: Document = {
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
         "summary": route.summary,
         "responses": _responses(route, branches, schemas),
     }
-    if route.forks:
-        operation["description"] = "\n".join(_of_branch(name, branch) for name, branch in route.forks.items())
+    if said := _description(route):
+        operation["description"] = said
     parameters: list[Document] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _PARAMETER.findall(route.path)
@@ -87,9 +102,32 @@ def _operation(route: Route[Any], schemas: _Schemas) -> Document:
         operation["parameters"] = parameters
     taken = _either(schemas[branch.takes] for branch in (route, *branches) if branch.takes is not None)
     if taken:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": taken}}}
-    operation["security"] = _security(route)
+        examples = _examples(route, dialect.examples)
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": taken} | examples}}
+    operation["security"] = _security(route, dialect.logins)
     return operation
+
+
+def _description(route: Route[Any]) -> str:
+    """The ways of answering, and the other paths."""
+    lines = [_of_branch(name, branch) for name, branch in route.forks.items()]
+    if route.also:
+        lines += ["", *(f"The same at `{_shown(path)}`." for path in route.also)]
+    return "\n".join(lines).strip()
+
+
+def _shown(path: str) -> str:
+    return _PARAMETER.sub(r"{\1}", path)
+
+
+def _examples(route: Route[Any], examples: Sequence[Example]) -> Document:
+    """Those of the system's own documentation that this very route answers."""
+    named: Document = {
+        f"example_{number}": {"summary": example.title, "value": example.body}
+        for number, example in enumerate(examples, start=1)
+        if (example.method, example.path) == (route.method, route.path) and example.body is not None
+    }
+    return {"examples": named} if named else {}
 
 
 def _branches(route: Route[Any]) -> tuple[Route[Any], ...]:
@@ -111,11 +149,11 @@ def _either(schemas: Iterable[Document]) -> Document:
     return {"oneOf": different} if len(different) > 1 else different[0] if different else {}
 
 
-def _security(route: Route[Any]) -> list[Document]:
+def _security(route: Route[Any], logins: Sequence[Login]) -> list[Document]:
     """Ways to be let in, any of which will do."""
     if route.open:
         return []
-    ways: list[Document] = [{"credential": list(route.scopes)}]
+    ways: list[Document] = [{_LOGINS[login][0]: list(route.scopes)} for login in logins]
     return [*ways, {route.ticket: []}] if route.ticket else ways
 
 

@@ -12,7 +12,18 @@ import pytest
 SERVER = os.environ.get("DRAGOMAN_TEST_POSTGRES", "postgresql://127.0.0.1:5432/")
 """Whoever connects there must be allowed to create schemas."""
 
-EMPTIED = ("conversations", "entries", "deltas", "runs", "keys", "probes", "projects", "credentials", "records")
+EMPTIED = (
+    "conversations",
+    "entries",
+    "deltas",
+    "runs",
+    "keys",
+    "probes",
+    "projects",
+    "credentials",
+    "records",
+    "knowledge",
+)
 
 _missing: list[str] = []
 """Why there is no server, once that is known."""

@@ -9,7 +9,8 @@ import pytest
 
 from dragoman.access.ports import Project
 from dragoman.core.errors import Conflict, Unavailable
-from dragoman.core.names import ConversationId
+from dragoman.core.knowledge import Query
+from dragoman.core.names import ConversationId, ProjectId
 from dragoman.runtime.inventory import TABLES, Row, Table
 from dragoman.stores.postgres.loading import PostgresTarget, open_target
 from dragoman.stores.postgres.store import open_store
@@ -24,6 +25,9 @@ STAYS = {
     "probes": "stores that are open",
     "runs.owner": "nobody",
     "runs.lease_until": "nobody's",
+    "knowledge.folded": "follows from title and id",
+    "knowledge.lexemes": "follow from title and text",
+    "knowledge.words": "follow from them",
 }
 """What is not taken over, and why."""
 
@@ -35,6 +39,10 @@ RECORDS: list[Row] = [
     for project in ("", "a")
     for kind in ("rule", "skill")
     for record_id in ("Z", "a", "é")
+]
+KNOWLEDGE: list[Row] = [
+    (project, "1", title, True, "user_entry", '{"kind":"é"}', "me", "Me", 1.5, text)
+    for project, title, text in (("a", "Größe", "It runs."), ("b", "", "It runs and runs."))
 ]
 RUN: Row = (7 << 32 | 2, 9, "r", "a", "running", 3, 1, 1, 0, 0, 5, False, False, "f")
 
@@ -57,7 +65,7 @@ async def ask(url: str, query: str, *args: Any) -> list[tuple[Any, ...]]:
 
 
 async def rows(target: PostgresTarget, table: Table) -> list[Row]:
-    until = ("~",) * table.key_columns if table.name in ("projects", "records") else (1 << 62,)
+    until = ("~",) * table.key_columns if table.name in ("projects", "records", "knowledge") else (1 << 62,)
     return await target.rows(table, after=None, until=until)
 
 
@@ -100,6 +108,23 @@ async def test_of_a_key_of_several_columns_all_count(url: str):
             until = RECORDS[cut - 1][:3]
             assert await target.rows(table, after=None, until=until) == RECORDS[:cut]
             assert await target.rows(table, after=until, until=("a", "skill", "é")) == RECORDS[cut:]
+
+
+async def test_knowledge_is_found_by_words_that_are_made_here(url: str):
+    async with open_target(url) as target:
+        table = BY_NAME["knowledge"]
+        await target.put(table, KNOWLEDGE)
+        assert await rows(target, table) == KNOWLEDGE
+        assert await target.rows(table, after=("a", "1"), until=("b", "1")) == KNOWLEDGE[1:]
+        await target.commit(last_tape=0, last_run=0)
+    store = await open_store(url)
+    for project, asked in (("a", "größe"), ("a", "running"), ("b", "run")):
+        found = await store.knowledge.search(
+            ProjectId(project), (Query(asked),), owner="me", labels={"kind": "é"}, limit=5
+        )
+        assert [each.entry.id for each in found] == ["1"]
+    assert [entry.id for entry in await store.knowledge.page(ProjectId("a"), containing="GRÖSSE", limit=5)] == ["1"]
+    await store.close()
 
 
 async def test_what_comes_next_is_numbered_from_behind_what_was_put(url: str):

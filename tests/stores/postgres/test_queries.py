@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from dragoman.core import events as ev
-from dragoman.core.names import Tape
+from dragoman.core.knowledge import KnowledgeEntry, Query
+from dragoman.core.names import ProjectId, Tape
 from dragoman.core.operations import Archived
 from dragoman.stores.postgres.books import place
 from dragoman.stores.postgres.connection import Connection, Server
 from dragoman.stores.postgres.connection import connect as connect_as_the_store
+from dragoman.stores.postgres.knowledge import lexemes
 from dragoman.stores.postgres.migrations import settle_schema
 from dragoman.stores.postgres.queries import QUERIES, parse
 from dragoman.stores.postgres.store import PostgresStore, open_store
@@ -103,18 +105,21 @@ async def test_deltas_cost_a_history_nothing(store: PostgresStore, connection: C
     assert costs[1] <= costs[0] * 1.5
 
 
+@pytest.mark.parametrize("shared", [False, True])
 async def test_a_shelf_costs_what_its_owner_has_and_not_what_the_project_has(
-    store: PostgresStore, connection: Connection
+    store: PostgresStore, connection: Connection, shared: bool
 ):
     costs: list[int] = []
-    args = (PROJECT, "ann", [], False, 10, 0)
+    args = (PROJECT, "ann", [], False, 10, 0, shared)
     for others in (5, 100):
         for number in range(others):
             await begin(store, f"b{others}-{number}", f"b{others}-{number}", owner="bob")
         for number in range(3 if not costs else 0):
             await begin(store, f"a{number}", f"a{number}", owner="ann")
         costs.append(await cost(connection, "conversations_shelf", *args))
-        found = await store.browse(PROJECT, owner="ann", origins=(), archived=Archived.WITHOUT, limit=10, offset=0)
+        found = await store.browse(
+            PROJECT, owner="ann", origins=(), archived=Archived.WITHOUT, limit=10, offset=0, shared=shared
+        )
         assert found.total == len(found.items) == 3
     assert costs[1] <= costs[0] * 1.5
 
@@ -152,4 +157,20 @@ async def test_the_end_of_a_tape_costs_the_same_however_long_it_is(store: Postgr
         await append(store, claim, [ev.TextAdded("x")] * length)
         after = place(Tape(claim.tape), length - 1)
         costs.append(await cost(connection, "entries_after", after, place(claim.tape, 2**32 - 1), 100))
+    assert costs[1] <= costs[0] * 1.5
+
+
+async def test_a_search_costs_what_its_project_knows_and_not_what_others_do(
+    store: PostgresStore, connection: Connection
+):
+    costs: list[int] = []
+    await store.knowledge.put([KnowledgeEntry(PROJECT, f"e{number}", "needle") for number in range(3)])
+    own = lexemes(PROJECT, "", "")
+    for others in (5, 500):
+        entries = [KnowledgeEntry(ProjectId("other"), f"{others}-{number}", "needle hay") for number in range(others)]
+        await store.knowledge.put(entries)
+        await connection.execute("vacuum analyze knowledge")  # as the server does by itself before long
+        args = (PROJECT, "ann", "{}", own, ["'needle'", "'hay'"], [1.0, 2.0], 10, 1000)
+        costs.append(await cost(connection, "knowledge_found", *args))
+        assert len(await store.knowledge.search(PROJECT, (Query("needle"),), owner="ann", labels={}, limit=9)) == 3
     assert costs[1] <= costs[0] * 1.5

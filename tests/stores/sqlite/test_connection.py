@@ -3,6 +3,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dragoman.core.errors import Unavailable
 from dragoman.stores.sqlite.connection import (
     LOG_CHUNK_BYTES,
+    check_build,
     connect,
     is_broken,
     is_busy,
@@ -158,3 +160,11 @@ def test_an_error_of_pythons_own_is_told_from_those_of_sqlite(path: Path):
     assert (is_of_python(error), is_broken(error)) == (True, False)
     assert not is_of_python(with_code(sqlite3.SQLITE_IOERR))
     assert storage_error(error, path).internal.endswith("ProgrammingError: Cannot operate on a closed database.")
+
+
+def test_an_sqlite_without_full_text_search_is_refused():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        check_build(connection)
+        connection.create_function("sqlite_compileoption_used", 1, lambda option: option != "ENABLE_FTS5")
+        with pytest.raises(Unavailable, match=r"full-text search \(FTS5\)"):
+            check_build(connection)

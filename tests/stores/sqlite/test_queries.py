@@ -173,7 +173,8 @@ async def test_one_conversation_and_its_head_cost_the_same_however_long_it_is(st
     assert costs[1] == pytest.approx(costs[0], rel=0.01)
 
 
-async def test_a_shelf_costs_what_its_owner_has_and_not_what_the_project_has(store: SqliteStore):
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_shelf_costs_what_its_owner_has_and_not_what_the_project_has(store: SqliteStore, shared: bool):
     costs: list[int] = []
     connection = open_reader(store.path)
     for others in (5, 200):
@@ -181,8 +182,8 @@ async def test_a_shelf_costs_what_its_owner_has_and_not_what_the_project_has(sto
             await begin(store, f"b{others}-{number}", f"b{others}-{number}", owner="bob")
         for number in range(3 if not costs else 0):
             await begin(store, f"a{number}", f"a{number}", owner="ann")
-        costs.append(cost(connection, "conversations_shelf", PROJECT, "ann", "[]", 0, 10, 0))
-        assert reading.shelf(connection, "conversations_shelf", PROJECT, "ann", "[]", 0, 10, 0).total == 3
+        costs.append(cost(connection, "conversations_shelf", PROJECT, "ann", "[]", 0, 10, 0, shared))
+        assert reading.shelf(connection, "conversations_shelf", PROJECT, "ann", "[]", 0, 10, 0, shared).total == 3
     connection.close()
     assert costs[1] == pytest.approx(costs[0], rel=0.01)
 

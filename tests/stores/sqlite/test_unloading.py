@@ -19,12 +19,16 @@ from tests.stores.talk import PROJECT, append, begin, say
 from tests.support import FixedClock
 
 BY_NAME = {table.name: table for table in TABLES}
+WORDS = ("knowledge_words", *(f"knowledge_words_{part}" for part in ("data", "idx", "content", "docsize", "config")))
 
 STAYS = {
     "schema_version": "each engine has steps of its own",
     "probes": "one row to try a commit with",
     "sqlite_sequence": "handed over as last_tape",
     "keys.run_id": "stands on the run's first entry",
+    "knowledge.number": "names a row of this file",
+    "knowledge.folded": "follows from title and id",
+    **dict.fromkeys(WORDS, "follow from title and text"),
 }
 """What is not handed over, and why."""
 FOLDED = {"head", "written", "replied", "spoke", "asked", "fingerprint"}

@@ -1,14 +1,21 @@
-"""A real Prometheus on loopback that watches itself, for the tests marked `service`."""
+"""A real Prometheus on loopback that watches itself, for the tests marked `service`; a small Elasticsearch for all."""
 
 import shutil
 import socket
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+
+from dragoman.tools.connections.connection import Connection
+from dragoman.tools.connections.toolset import register_connections
+from dragoman.tools.egress import Egress
+from dragoman.tools.registry import Registry
+from tests.elasticsearch_server import KEY, FakeElasticsearch, elasticsearch
+from tests.support import FixedClock
 
 READY_S = 20.0
 END_S = 5.0
@@ -80,3 +87,19 @@ def _write_config(path: Path, port: int) -> None:
         "    static_configs:\n"
         f"      - targets: ['127.0.0.1:{port}']\n"
     )
+
+
+@pytest.fixture
+async def egress() -> AsyncIterator[Egress]:
+    client = Egress()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def es(registry: Registry, egress: Egress) -> AsyncIterator[FakeElasticsearch]:
+    """An empty Elasticsearch whose tools are registered, as the connection `es`. It is 2023-11-14T22:13:20Z."""
+    async with elasticsearch() as fake:
+        connection = Connection("es", "elasticsearch", fake.url, (("Authorization", KEY),))
+        register_connections(registry, [connection], egress, FixedClock(1_700_000_000.0))
+        yield fake

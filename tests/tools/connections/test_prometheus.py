@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from dragoman.runtime.ports import ToolOutcome
+from dragoman.runtime.tool_ports import ToolOutcome
 from dragoman.tools.connections.connection import Connection
 from dragoman.tools.connections.toolset import register_connections
 from dragoman.tools.egress import Allowed, Egress

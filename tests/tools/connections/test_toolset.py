@@ -8,6 +8,7 @@ from dragoman.tools.egress import Egress
 from dragoman.tools.registry import Registry
 from tests.support import FixedClock
 from tests.tools.conftest import Call
+from tests.tools.connections.test_elasticsearch_tools import NAMES as ELASTICSEARCH_NAMES
 
 PROM = Connection("prom", "prometheus", "http://127.0.0.1:9090")
 LOGS = Connection("logs", "elasticsearch", "http://127.0.0.1:9200")
@@ -27,12 +28,14 @@ def offered(registry: Registry, *connections: Connection) -> list[str]:
 
 
 def test_the_tools_are_offered_under_their_names_in_order(registry: Registry):
-    assert offered(registry, LOGS, PROM) == NAMES
+    assert offered(registry, LOGS, PROM) == NAMES + ELASTICSEARCH_NAMES
 
 
-@pytest.mark.parametrize("connections", [(), (LOGS,)])
-def test_without_a_prometheus_its_tools_are_not_offered(registry: Registry, connections: tuple[Connection, ...]):
-    assert offered(registry, *connections) == ["list_datasources", "get_datasource"]
+@pytest.mark.parametrize(("connections", "names"), [((), []), ((LOGS,), ELASTICSEARCH_NAMES), ((PROM,), NAMES[2:])])
+def test_tools_on_what_is_not_there_are_not_offered(
+    registry: Registry, connections: tuple[Connection, ...], names: list[str]
+):
+    assert offered(registry, *connections) == ["list_datasources", "get_datasource", *names]
 
 
 def test_connections_that_cannot_be_used_offer_nothing(registry: Registry):

@@ -5,7 +5,7 @@ import pytest
 from dragoman.core.agents import Repeat
 from dragoman.core.messages import ToolCall
 from dragoman.core.names import CallId, ProjectId
-from dragoman.runtime.ports import CallContext, ToolOutcome
+from dragoman.runtime.tool_ports import CallContext, ToolOutcome
 from dragoman.tools.registry import Registry
 from dragoman.tools.workspace.toolset import register_workspace
 from tests.tools.conftest import Call

@@ -122,6 +122,7 @@ class Steps:
                 | ev.ClientToolClaimed()
                 | ev.ClientToolAnswered()
                 | ev.HandedOver()
+                | ev.CallAdded()
                 | ev.CancelAsked()
                 | ev.TitleGiven()
                 | ev.SharingChanged()

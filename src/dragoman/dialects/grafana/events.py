@@ -55,6 +55,7 @@ _OfRun = (
     | ev.TextAdded
     | ev.ThinkingAdded
     | ev.ReplyFinished
+    | ev.CallAdded
     | ev.ToolReturned
     | ev.AttemptReset
     | ev.ClientToolRequested
@@ -203,9 +204,9 @@ class ChatStream:
         """Take an entry in; whether it is told at once and not with the next one."""
         event = entry.event
         match event:
-            case ev.TurnReceived(messages=messages):
+            case ev.TurnReceived(messages=messages, restates=known):
                 self._runs[entry.run] = _Run(entry.run)
-                asked = asked_messages(messages, self._names, of=entry.run, at=entry.at)
+                asked = asked_messages(messages, self._names, of=entry.run, at=entry.at, known=known)
                 return self._create(entry, asked)
             case ev.MessagesImported(messages=messages):
                 asked = asked_messages(messages, self._names, of=entry.run or f"m{entry.seq}", at=entry.at)
@@ -260,6 +261,11 @@ class ChatStream:
                 changed = reply.finish(event)
                 self._names.update((call.id, call.name) for call in event.calls)
                 return self._touch(entry, reply) if changed else True
+            case ev.CallAdded(call=call):  # a reply of calls alone, but that no model gave it
+                self._names[call.id] = call.name
+                reply = run.begin_reply(entry.at)
+                reply.finish(ev.ReplyFinished("", (call,)))
+                return self._touch(entry, reply)
             case ev.ToolReturned():
                 return self._returned(run, entry, event)
             case ev.AttemptReset():

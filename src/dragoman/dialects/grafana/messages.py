@@ -80,8 +80,11 @@ def contents(parts: Sequence[Part], names: Names) -> list[Content]:
     return shown
 
 
-def asked_messages(asked: Sequence[Message], names: Names, *, of: RunId | str, at: float) -> list[ChatMessage]:
-    """What a turn was asked with, or what was said elsewhere: one object for each message."""
+def asked_messages(
+    asked: Sequence[Message], names: Names, *, of: RunId | str, at: float, known: int = 0
+) -> list[ChatMessage]:
+    """What a turn was asked with, or what was said elsewhere: one object for each message, but for the first `known`,
+    which only tell again what was said before."""
     created = rfc3339(at)
     return [
         ChatMessage(
@@ -91,7 +94,7 @@ def asked_messages(asked: Sequence[Message], names: Names, *, of: RunId | str, a
             created=created,
             hidden=message.role == "system",
         )
-        for number, message in enumerate(asked, start=1)
+        for number, message in enumerate(asked[known:], start=known + 1)
     ]
 
 

@@ -28,6 +28,7 @@ from dragoman.core.operations import (
 from dragoman.core.transcript import ended_well
 from dragoman.dialects.grip import shapes
 from dragoman.wire.dialect import Reply, Request, json_reply
+from dragoman.wire.retelling import Retelling
 
 RUN_FAILED = "Agent execution failed"
 """Q12: the one text for every failed run."""
@@ -63,22 +64,16 @@ class Stream:
         …or, from anywhere:  tool_end*  error
 
     `token`s are sent as they come, also those of a reply that turns out to call tools; `message` and the tokens after
-    the last tool frame both are the last reply's text. This wire cannot take a token back. After an AttemptReset what
-    was shown of the reply is *owed*: the new attempt says it again, unheard, and is heard from there on; an attempt
-    that says something else ends this stream with `error` (WIRE.md, section 4).
+    the last tool frame both are the last reply's text. This wire cannot take a token back: an attempt after an
+    AttemptReset is heard from where the void one stopped, and one that says something else ends this stream with
+    `error` (WIRE.md, section 4).
     """
 
-    __slots__ = ("_calls", "_closed", "_matched", "_names", "_open", "_owed", "_replies", "_settled", "_shown", "_text")
+    __slots__ = ("_calls", "_closed", "_names", "_open", "_replies", "_retelling", "_text")
 
     def __init__(self, request: Request | None = None) -> None:
         self._closed = False
-        self._shown: list[str] = []
-        """Tokens of the reply that is being written."""
-        self._owed = ""
-        self._matched = 0
-        """How much of `_owed` the new attempt has said so far."""
-        self._settled = 0
-        """seq of the last entry that finished a reply or showed a tool: a reset of these cannot be told."""
+        self._retelling = Retelling()
         self._text = ""
         self._replies = 0
         self._calls: list[str] = []
@@ -108,18 +103,17 @@ class Stream:
         event = entry.event
         match event:
             case ev.TextAdded(text=text):
-                return self._token(text)
+                return self._tell(self._retelling.add(text))
             case ev.ReplyFinished():
-                self._settled = entry.seq
-                return self._finish_reply(event)
+                return self._finish_reply(entry.seq, event)
             case ev.ToolStarted(call=call):
-                self._settled = entry.seq
+                self._retelling.settle(entry.seq)
                 return self._start_tool(call.id, call.name)
             case ev.ToolReturned(call_id=call_id):
-                self._settled = entry.seq
+                self._retelling.settle(entry.seq)
                 return self._end_tool(call_id)
             case ev.AttemptReset(from_seq=from_seq):
-                return self._reset(from_seq)
+                return b"" if self._retelling.reset(from_seq) else self._fail()
             case ev.RunCompleted():
                 return self._complete(event)
             case ev.RunFailed() | ev.RunCancelled() | ev.RunNeedsClient():
@@ -135,6 +129,7 @@ class Stream:
                 | ev.ApprovalDecided()
                 | ev.ClientToolRequested()
                 | ev.HandedOver()
+                | ev.CallAdded()
                 | ev.TitleGiven()
                 | ev.CancelAsked()
                 | ev.ClientToolClaimed()
@@ -149,38 +144,20 @@ class Stream:
 
     # -- text ------------------------------------------------------------------------------------------------------
 
-    def _token(self, text: str) -> bytes:
-        if self._owed:
-            begins = self._matched
-            self._matched = min(begins + len(text), len(self._owed))
-            said = self._matched - begins
-            if self._owed[begins : self._matched] != text[:said]:
-                return self._fail()
-            text = text[said:]
-        if not text:
-            return b""
-        self._shown.append(text)
-        # Q14, and the hottest line of this wire: by hand, since only the text needs escaping.
-        return f'event: token\ndata: {{"text": {encode_basestring_ascii(text)}}}\n\n'.encode()
-
-    def _reset(self, from_seq: int) -> bytes:
-        if from_seq <= self._settled:
+    def _tell(self, text: str | None) -> bytes:
+        """What is new to the reader; None ends the stream, as it cannot be told."""
+        if text is None:
             return self._fail()
-        self._owed = "".join(self._shown)
-        self._matched = 0
-        return b""
+        return _token(text) if text else b""
 
-    def _finish_reply(self, event: ev.ReplyFinished) -> bytes:
-        shown = "".join(self._shown)
+    def _finish_reply(self, seq: int, event: ev.ReplyFinished) -> bytes:
         text = event.text
-        if not text.startswith(shown):
-            return self._fail()
-        self._owed = ""
-        frames = self._token(text[len(shown) :])  # a model that does not stream says all of it here
+        frames = self._tell(self._retelling.finish(text, seq=seq))  # a model that does not stream says all of it here
+        if self._closed:
+            return frames
         if event.calls and text and not text[-1].isspace():
             # Who prints tokens as they come would otherwise see this text run into that of the next reply.
-            frames += self._token("\n\n")
-        self._shown = []
+            frames += _token("\n\n")
         self._text = text
         self._replies += 1
         for call in event.calls:
@@ -213,6 +190,11 @@ class Stream:
         self._closed = True
         ends = [_frame("tool_end", {"tool": name}) for name in self._open.values()]
         return b"".join(ends) + _frame("error", {"detail": RUN_FAILED})
+
+
+def _token(text: str) -> bytes:
+    """Q14, and the hottest line of this wire: by hand, since only the text needs escaping."""
+    return f'event: token\ndata: {{"text": {encode_basestring_ascii(text)}}}\n\n'.encode()
 
 
 def _frame(event: str, data: dict[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from dragoman.access.ports import Credential, Project
 from dragoman.core.errors import Unavailable
-from dragoman.core.events import DELTAS, ConversationCreated, Entry, Event, MessagesImported
+from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported
 from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import Archived, ConversationInfo, ConversationPage, ConversationShelf, RunView
 from dragoman.runtime.fuses import blow
@@ -22,7 +22,10 @@ from dragoman.runtime.keeping import (
     check_finished,
     check_keys,
     check_noted,
+    check_replacing,
+    conversation_at_work,
     conversation_taken,
+    history_chars,
     no_conversation,
     no_project,
     project_taken,
@@ -34,6 +37,7 @@ from dragoman.runtime.keeping import (
 from dragoman.runtime.leases import Bell, Leases
 from dragoman.runtime.ports import LEASE_S, Accepted, Claim, NewTurn, StaleClaim
 from dragoman.runtime.tail import Tails
+from dragoman.stores.memory.knowledge import MemoryKnowledge
 from dragoman.stores.memory.records import MemoryRecords
 from dragoman.stores.memory.tapes import Tapes
 
@@ -49,6 +53,7 @@ class MemoryStore:
         self._leases = Leases(clock, lease_s=lease_s)
         self._bell = Bell()
         self.records = MemoryRecords(clock)
+        self.knowledge = MemoryKnowledge(clock)
         self._open: Tapes | None = Tapes(clock, self._tails, self._leases, tapes_max=tapes_max)
 
     @property
@@ -64,6 +69,7 @@ class MemoryStore:
         """Everything is gone."""
         self._open = None
         self.records.close()
+        self.knowledge.close()
 
     # -- Log -------------------------------------------------------------------------------------------------------
 
@@ -246,17 +252,7 @@ class MemoryStore:
 
     async def history(self, tape: Tape, *, before: int, chars_max: int) -> Sequence[Entry]:
         found = self._kept.tapes.get(tape)
-        if found is None:
-            return ()
-        entries: list[Entry] = []
-        chars = 0
-        for run in reversed(found.ended_well):
-            if run.view.first_seq < before:
-                entries += (entry for entry in found.of(run) if not isinstance(entry.event, DELTAS))
-                chars += run.weight
-                if chars > chars_max:
-                    break
-        return tuple(sorted(entries, key=lambda entry: entry.seq))
+        return () if found is None else found.history(before, history_chars(chars_max))
 
     # -- Conversations and Runs ------------------------------------------------------------------------------------
 
@@ -284,10 +280,11 @@ class MemoryStore:
         archived: Archived,
         limit: int,
         offset: int,
+        shared: bool = False,
     ) -> ConversationShelf:
         check_keys(project=project, owner=owner or "")
         check_all(origins=origins)
-        found = self._kept.shelf(project, owner, origins, archived)
+        found = self._kept.shelf(project, owner, origins, archived, shared=shared)
         first = max(offset, 0)
         return ConversationShelf(tuple(found[first : first + max(limit, 0)]), len(found))
 
@@ -320,6 +317,20 @@ class MemoryStore:
             raise conversation_taken(created.conversation)
         self._kept.refuse_taken(run)
         return self._kept.put_messages(created, imported, at=at, updated_at=updated_at, run=run)
+
+    async def replace_messages(
+        self, project: ProjectId, conversation: ConversationId, imported: MessagesImported, *, run: RunId
+    ) -> ConversationInfo:
+        check_keys(project=project, conversation=conversation, run=run)
+        check_replacing(imported)
+        bodies_of((imported,))
+        tape = self._kept.tape_of(project, conversation)
+        if tape is None:
+            raise no_conversation(conversation)
+        if tape.open:
+            raise conversation_at_work(conversation)
+        self._kept.refuse_taken(run)
+        return self._kept.add_messages(tape, imported, run)
 
     async def run(self, project: ProjectId | None, run: RunId) -> RunView | None:
         check_keys(project=project or "", run=run)
@@ -364,6 +375,7 @@ class MemoryStore:
             kept.drop(tape)
         kept.credentials = {name: one for name, one in kept.credentials.items() if one.project != project}
         self.records.drop_project(project)
+        self.knowledge.drop_project(project)
         return kept.projects.pop(project, None) is not None
 
     async def credential(self, credential_id: str) -> Credential | None:

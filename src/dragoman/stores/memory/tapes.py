@@ -92,6 +92,18 @@ class OneTape:
         own = [entry.event for entry in self.of(run, after=after) if not isinstance(entry.event, ASKS)]
         return own == list(events)
 
+    def history(self, before: int, chars_max: int) -> tuple[Entry, ...]:
+        """As `Log.history`."""
+        found: list[Entry] = []
+        chars = 0
+        for run in reversed(self.ended_well):
+            if run.view.first_seq < before:
+                found += (entry for entry in self.of(run) if not isinstance(entry.event, DELTAS))
+                chars += run.weight
+                if chars > chars_max:
+                    break
+        return tuple(sorted(found, key=lambda entry: entry.seq))
+
 
 class KeptKey:
     """What is known of a key: the run it began, and what was answered to that request."""
@@ -163,7 +175,16 @@ class Tapes:
     def put_messages(
         self, created: ConversationCreated, imported: ev.MessagesImported, *, at: float, updated_at: float, run: RunId
     ) -> ConversationInfo:
-        tape = self.add_tape(created, at=at)
+        return self._import(self.add_tape(created, at=at), imported, at=at, updated_at=updated_at, run=run)
+
+    def add_messages(self, tape: OneTape, imported: ev.MessagesImported, run: RunId) -> ConversationInfo:
+        """Of a tape on which nothing is at work."""
+        now = self._clock.now()
+        return self._import(tape, imported, at=now, updated_at=now, run=run)
+
+    def _import(
+        self, tape: OneTape, imported: ev.MessagesImported, *, at: float, updated_at: float, run: RunId
+    ) -> ConversationInfo:
         new = self.add_run(tape, run, users=0, at=at)
         self.write(tape, new, (imported,), at=at)
         tape.open.remove(new)
@@ -194,14 +215,14 @@ class Tapes:
         return tape, run
 
     def shelf(
-        self, project: ProjectId, owner: str | None, origins: Collection[str], archived: Archived
+        self, project: ProjectId, owner: str | None, origins: Collection[str], archived: Archived, *, shared: bool
     ) -> list[ConversationInfo]:
         wanted = {Archived.WITHOUT: (False,), Archived.ONLY: (True,), Archived.WITH: (False, True)}[archived]
         found = [
             tape.info
             for tape in self.tapes.values()
             if tape.project == project
-            and owner in (None, tape.info.owner)
+            and (owner in (None, tape.info.owner) or (shared and tape.info.shared))
             and (not origins or tape.info.origin in origins)
             and tape.info.archived in wanted
         ]

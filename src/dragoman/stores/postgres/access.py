@@ -32,12 +32,13 @@ async def delete_credentials(pool: Pool, project: ProjectId) -> None:
 
 
 async def delete_project(pool: Pool, project: ProjectId) -> bool:
-    """The project itself, and the credentials and records that were put meanwhile. False if absent."""
+    """The project itself, and the credentials, records and knowledge that were put meanwhile. False if absent."""
 
     async def work(connection: Connection) -> bool:
         status = await connection.execute(QUERIES["delete_project"], project)
         await connection.execute(QUERIES["delete_credentials"], project)
         await connection.execute(QUERIES["delete_records"], project)
+        await connection.execute(QUERIES["delete_knowledge"], project)
         return rows_changed(status) > 0
 
     return await pool.do(lambda connection: in_transaction(connection, work), again=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 from dragoman.core.errors import Unavailable
 from dragoman.stores.postgres.connection import Connection, Link, Server, connect, storage_error
+from dragoman.stores.postgres.wakeups import Carrier
 
 CHECK_EVERY_S = 5.0
 """How often a connection on which nothing is heard is asked whether it still stands."""
@@ -66,3 +67,16 @@ async def _within(event: asyncio.Event, seconds: float) -> bool:
         async with asyncio.timeout(seconds):
             await event.wait()
     return event.is_set()
+
+
+def over_redis(url: str, installation: str) -> Carrier:
+    """What carries wake-ups over a Redis server. Raises Unavailable if its driver is not installed."""
+    try:
+        from dragoman.stores.postgres.redis_carrier import Publishing  # noqa: PLC0415 an extra of its own
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            "[store] wakeups names Redis, whose driver is not installed: pip install 'dragoman[redis]'",
+            code="storage_unavailable",
+            internal=str(error),
+        ) from error
+    return Publishing(url, f"dragoman:{installation}")

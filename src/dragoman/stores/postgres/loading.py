@@ -16,8 +16,10 @@ import msgspec
 
 from dragoman.core.errors import Conflict, Unavailable
 from dragoman.runtime.inventory import TABLES, Row, Table
+from dragoman.runtime.knowledge_rules import names_of
 from dragoman.stores.postgres.books import title_text
 from dragoman.stores.postgres.connection import Connection, Server, connect, is_lost, state_of, storage_error
+from dragoman.stores.postgres.knowledge import lexemes
 from dragoman.stores.postgres.migrations import migrate, settle_schema, steps
 from dragoman.stores.postgres.queries import parse
 
@@ -36,9 +38,13 @@ _TITLE = next(table.columns.index("title") for table in TABLES if table.name == 
 _OWNED_BY_NOBODY = ("owner",)
 """A column of runs that has no default. Without a lease a run is taken up by the first server that looks."""
 
+_SEARCHED = ("folded", "lexemes")
+"""Columns of knowledge that follow from the others."""
+
 _LOWEST: dict[type, Any] = {int: 0, str: ""}
 """What no key is, or at least no whole one, and all lie behind."""
 
+_KNOWLEDGE = next(table.columns for table in TABLES if table.name == "knowledge")
 _titles = msgspec.json.Decoder(str)
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _NOT_TAKEN = (*_FAILURES, ValueError, TypeError, OverflowError)
@@ -115,6 +121,8 @@ class PostgresTarget:
             records = [(*row[:_TITLE], title_text(row[_TITLE]), *row[_TITLE + 1 :]) for row in rows]
         elif table.name == "runs":
             columns, records = (*columns, *_OWNED_BY_NOBODY), [(*row, "") for row in rows]
+        elif table.name == "knowledge":
+            columns, records = (*columns, *_SEARCHED), [(*row, *_searched(row)) for row in rows]
         try:
             await self._connection.copy_records_to_table(
                 table.name, schema_name=self._server.schema, columns=columns, records=records, timeout=PIECE_S
@@ -189,3 +197,9 @@ class PostgresTarget:
             return storage_error(error, self._server)
         said = self._server.scrub(str(error))
         return Conflict(f"{self.where}, does not take the {table.name} as they are: {said}. Nothing was kept.")
+
+
+def _searched(row: Row) -> Row:
+    entry = dict(zip(_KNOWLEDGE, row, strict=True))
+    title, text = entry["title"], entry["text"]
+    return names_of(title, entry["id"]), lexemes(entry["project"], title, text)

@@ -1,5 +1,5 @@
 -- What was loaded, read back in the shape of runtime/inventory.py: the rows whose key lies behind $1 and up to $2, or,
--- where it has three columns, behind $1..$3 and up to $4..$6.
+-- where it has several columns, behind the first half of the parameters and up to the second.
 
 -- name: projects
 select id, name, created_at from projects where id > $1 and id <= $2 order by id
@@ -31,3 +31,8 @@ select place, project, key, fingerprint, at, answer from keys where place > $1 a
 select project, kind, id, owner, wide, key, version, created_at, updated_at, created_by, updated_by, expires_at, body
 from records where (project, kind, id) > ($1, $2, $3) and (project, kind, id) <= ($4, $5, $6)
 order by project, kind, id
+
+-- name: knowledge
+select project, id, title, public, role, labels, owner, owner_name, updated_at, text
+from knowledge where (project, id) > ($1, $2) and (project, id) <= ($3, $4)
+order by project, id

@@ -9,7 +9,7 @@ from dragoman.core.events import ASKS
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.runtime.ports import KEY_KEPT_S, Claim, NewTurn
 from dragoman.stores.postgres.books import Before, Behind, Books, microseconds, place
-from dragoman.stores.postgres.connection import Connection
+from dragoman.stores.postgres.connection import Connection, Pool
 from dragoman.stores.postgres.queries import QUERIES
 from dragoman.stores.postgres.tapes import Look
 
@@ -50,6 +50,12 @@ class About(Struct, frozen=True, gc=False):
     def is_repeat(self) -> bool:
         """Its caller says that it sent the same before."""
         return self.turn is not None and self.turn.mark.window_s > 0 and not self.turn.mark.key
+
+
+async def home_of(pool: Pool, run: RunId) -> About | None:
+    """The tape of a run, unless it is unknown."""
+    rows = await pool.do(lambda connection: connection.fetch(QUERIES["whereabouts"], run))
+    return About(ProjectId(rows[0][1]), ConversationId(rows[0][2]), Tape(rows[0][0])) if rows else None
 
 
 async def load_tapes(

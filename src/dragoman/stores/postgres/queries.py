@@ -1,4 +1,4 @@
-"""The statements of `queries.sql` and `records.sql` by name."""
+"""The statements of `queries.sql`, `records.sql` and `knowledge.sql` by name."""
 
 import re
 from importlib.resources import files
@@ -16,6 +16,6 @@ def parse(text: str) -> dict[str, str]:
 _FOLDER = files("dragoman.stores.postgres")
 QUERIES = {
     name: sql
-    for file in ("queries.sql", "records.sql")
+    for file in ("queries.sql", "records.sql", "knowledge.sql")
     for name, sql in parse((_FOLDER / file).read_text("utf-8")).items()
 }

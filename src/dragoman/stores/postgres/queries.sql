@@ -428,11 +428,15 @@ from conversations where project = $1 and id > $2 order by id limit $3
 
 -- name: conversations_shelf
 -- $1: project; $2: owner, null = anybody's; $3: origins, none = any; $4: whether archived, null = both; $5: limit;
--- $6: offset. Of the two halves one is empty before it has looked at anything. At least one row, of nulls but for the
--- number of all.
+-- $6: offset; $7: with what others share. Of the parts those that are not meant are empty before they have looked at
+-- anything. At least one row, of nulls but for the number of all.
 with found as materialized (
     select tape, id, updated_at from conversations
     where project = $1 and owner = $2::text and archived = coalesce($4::boolean, archived)
+        and (cardinality($3::text[]) = 0 or origin = any($3::text[]))
+    union all
+    select tape, id, updated_at from conversations
+    where $7::boolean and project = $1 and owner <> $2::text and shared and archived = coalesce($4::boolean, archived)
         and (cardinality($3::text[]) = 0 or origin = any($3::text[]))
     union all
     select tape, id, updated_at from conversations

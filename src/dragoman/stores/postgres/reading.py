@@ -9,6 +9,7 @@ import msgspec
 from dragoman.core.events import Entry, load_event
 from dragoman.core.names import ConversationId, RunId, Tape
 from dragoman.core.operations import ConversationInfo, RunView
+from dragoman.runtime.tail import Tails
 from dragoman.stores.postgres.books import SEQ_BITS, SEQ_MASK
 from dragoman.stores.postgres.connection import Pool
 from dragoman.stores.postgres.queries import QUERIES
@@ -80,6 +81,20 @@ async def runs(pool: Pool, name: str, *args: Any) -> list[tuple[RunView, int]]:
     """Each with the seq of its last entry that we know of: its end, or its first."""
     rows = await pool.do(lambda connection: connection.fetch(QUERIES[name], *args))
     return [(_run(row), (row[7] or row[5]) & SEQ_MASK) for row in rows]
+
+
+def told(tails: Tails, found: list[ConversationInfo]) -> list[ConversationInfo]:
+    """What a caller is told of a tape its readers must find."""
+    for info in found:
+        tails.heard(info.tape, info.head)
+    return found
+
+
+def told_runs(tails: Tails, found: list[tuple[RunView, int]]) -> list[RunView]:
+    """The same of runs."""
+    for view, seq in found:
+        tails.heard(view.tape, seq)
+    return [view for view, _ in found]
 
 
 def _run(row: Sequence[Any]) -> RunView:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from dragoman.access.ports import Credential, Project
-from dragoman.core.errors import DragomanError, Unavailable
+from dragoman.core.errors import DragomanError
 from dragoman.core.events import ConversationCreated, Entry, Event, MessagesImported
 from dragoman.core.names import Clock, ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import Archived, ConversationInfo, ConversationPage, ConversationShelf, RunView
@@ -19,19 +19,23 @@ from dragoman.runtime.keeping import (
     check_finished,
     check_keys,
     check_noted,
+    check_replacing,
+    history_chars,
+    no_conversation,
 )
 from dragoman.runtime.leases import Bell
 from dragoman.runtime.ports import LEASE_S, Accepted, Claim, NewTurn
 from dragoman.runtime.tail import Tails
 from dragoman.stores.postgres import access, reading, tapes, upkeep
 from dragoman.stores.postgres.books import SEQ_MASK, microseconds, place
-from dragoman.stores.postgres.carriers import Notifying
+from dragoman.stores.postgres.carriers import Notifying, over_redis
 from dragoman.stores.postgres.claims import Claims
 from dragoman.stores.postgres.connection import Connection, Pool, Server, connect, storage_error
-from dragoman.stores.postgres.lookups import KEY_KEPT_US, About
+from dragoman.stores.postgres.knowledge import PostgresKnowledge
+from dragoman.stores.postgres.lookups import KEY_KEPT_US, About, home_of
 from dragoman.stores.postgres.migrations import migrate, schema_number, settle_schema, steps
 from dragoman.stores.postgres.queries import QUERIES
-from dragoman.stores.postgres.reading import SharedReads, first_of, last_of
+from dragoman.stores.postgres.reading import SharedReads, first_of, last_of, told, told_runs
 from dragoman.stores.postgres.records import PostgresRecords
 from dragoman.stores.postgres.requests import Plan
 from dragoman.stores.postgres.tasks import Tasks
@@ -50,6 +54,7 @@ _ASK = Plan(tapes.ask, fuses=("ask.before_commit", "ask.after_commit"), locked=T
 _NOTE = Plan(tapes.note, fuses=("note.before_commit", "note.after_commit"), locked=True)
 _END_WAITING = Plan(tapes.end_waiting, locked=True)
 _PUT_MESSAGES = Plan(tapes.put_messages, locked=True)
+_REPLACE_MESSAGES = Plan(tapes.replace_messages, locked=True)
 
 
 async def open_store(
@@ -74,7 +79,7 @@ async def open_store(
         await migrate(connection, server, steps())
         installation = await connection.fetchval("select id from installation")
         number = await schema_number(connection)
-        carrier = _over_redis(wakeups, installation) if wakeups else Notifying(server, f"dragoman_{number}")
+        carrier = over_redis(wakeups, installation) if wakeups else Notifying(server, f"dragoman_{number}")
     except BaseException as error:
         connection.terminate()
         if isinstance(error, DragomanError) or not isinstance(error, Exception):
@@ -83,18 +88,6 @@ async def open_store(
     store = PostgresStore(server, clock, carrier, connection, lease_s=lease_s, pool_max=pool_max)
     store.start()
     return store
-
-
-def _over_redis(url: str, installation: str) -> Carrier:
-    try:
-        from dragoman.stores.postgres.redis_carrier import Publishing  # noqa: PLC0415 an extra of its own
-    except ModuleNotFoundError as error:
-        raise Unavailable(
-            "[store] wakeups names Redis, whose driver is not installed: pip install 'dragoman[redis]'",
-            code="storage_unavailable",
-            internal=str(error),
-        ) from error
-    return Publishing(url, f"dragoman:{installation}")
 
 
 class PostgresStore:
@@ -128,6 +121,7 @@ class PostgresStore:
         self._writers = Writers(self._shared, self._tasks)
         self._claims = Claims(self._shared, self._pool)
         self.records = PostgresRecords(self._pool, clock)
+        self.knowledge = PostgresKnowledge(self._pool, clock)
 
     def start(self) -> None:
         """Begin to hear of other processes."""
@@ -177,14 +171,14 @@ class PostgresStore:
         check_keys(run=run)
         check_finished((end,))
         body = bodies_of((end,))[0]
-        about = await self._home_of(run)
+        about = await home_of(self._pool, run)
         return about is not None and await self._writers.submit(_END_WAITING, about, about.tape, run, end, body)
 
     async def ask(self, run: RunId, event: Event) -> int:
         check_keys(run=run)
         check_asked(event)
         body = bodies_of((event,))[0]
-        about = await self._home_of(run)
+        about = await home_of(self._pool, run)
         seq = 0 if about is None else await self._writers.submit(_ASK, about, about.tape, run, event, body)
         if seq:
             self.wakeups.ring()
@@ -210,6 +204,18 @@ class PostgresStore:
         bodies = bodies_of((created, imported))
         about = About(created.project, created.conversation)
         return await self._writers.submit(_PUT_MESSAGES, about, created, imported, bodies, at, updated_at, run)
+
+    async def replace_messages(
+        self, project: ProjectId, conversation: ConversationId, imported: MessagesImported, *, run: RunId
+    ) -> ConversationInfo:
+        check_keys(project=project, conversation=conversation, run=run)
+        check_replacing(imported)
+        about, body = About(project, conversation), bodies_of((imported,))[0]
+        await self._writers.submit(_REPLACE_MESSAGES, about, project, conversation, imported, body, run)
+        found = await self.get(project, conversation)  # it bears the time of the commit
+        if found is None:
+            raise no_conversation(conversation)
+        return found
 
     async def prune(self, *, ended_before: float, limit: int) -> int:
         return await upkeep.prune(self._pool, self._shared, ended_before=ended_before, limit=limit)
@@ -268,23 +274,25 @@ class PostgresStore:
 
     async def history(self, tape: Tape, *, before: int, chars_max: int) -> Sequence[Entry]:
         until = place(tape, min(max(before, 0), SEQ_MASK))
-        chars = min(chars_max, SEQ_MASK)
-        return await reading.entries(self._pool, "history", first_of(tape), last_of(tape), until, chars)
+        args = (first_of(tape), last_of(tape), until, history_chars(chars_max))
+        return await reading.entries(self._pool, "history", *args)
 
     async def unfinished(self) -> Sequence[RunView]:
-        return self._told_runs(await reading.runs(self._pool, "runs_unfinished"))
+        return told_runs(self._tails, await reading.runs(self._pool, "runs_unfinished"))
 
     # -- Conversations and Runs ------------------------------------------------------------------------------------
 
     async def get(self, project: ProjectId, conversation: ConversationId) -> ConversationInfo | None:
         check_keys(project=project, conversation=conversation)
-        found = self._told(await reading.conversations(self._pool, "conversation", project, conversation))
+        found = told(self._tails, await reading.conversations(self._pool, "conversation", project, conversation))
         return found[0] if found else None
 
     async def page(self, project: ProjectId, *, after: str, limit: int) -> ConversationPage:
         check_keys(project=project, after=after)
         one_more = limit + 1 if limit else None
-        found = self._told(await reading.conversations(self._pool, "conversations_page", project, after, one_more))
+        found = told(
+            self._tails, await reading.conversations(self._pool, "conversations_page", project, after, one_more)
+        )
         if not limit or len(found) <= limit:
             return ConversationPage(tuple(found))
         return ConversationPage(tuple(found[:limit]), next=found[limit - 1].id)
@@ -298,13 +306,14 @@ class PostgresStore:
         archived: Archived,
         limit: int,
         offset: int,
+        shared: bool = False,
     ) -> ConversationShelf:
         check_keys(project=project, owner=owner or "")
         check_all(origins=origins)
         wanted = None if archived is Archived.WITH else archived is Archived.ONLY
         first, count = (min(max(number, 0), SEQ_MASK) for number in (offset, limit))
-        found, total = await reading.shelf(self._pool, project, owner, list(origins), wanted, count, first)
-        return ConversationShelf(tuple(self._told(found)), total)
+        found, total = await reading.shelf(self._pool, project, owner, list(origins), wanted, count, first, shared)
+        return ConversationShelf(tuple(told(self._tails, found)), total)
 
     async def count(self, project: ProjectId) -> int:
         check_keys(project=project)
@@ -316,16 +325,16 @@ class PostgresStore:
 
     async def live_of(self, project: ProjectId, owner: str) -> Sequence[ConversationInfo]:
         check_keys(project=project, owner=owner)
-        return self._told(await reading.conversations(self._pool, "conversations_live", project, owner))
+        return told(self._tails, await reading.conversations(self._pool, "conversations_live", project, owner))
 
     async def run(self, project: ProjectId | None, run: RunId) -> RunView | None:
         check_keys(project=project or "", run=run)
-        found = self._told_runs(await reading.runs(self._pool, "run", project, run))
+        found = told_runs(self._tails, await reading.runs(self._pool, "run", project, run))
         return found[0] if found else None
 
     async def runs(self, project: ProjectId, *, limit: int) -> Sequence[RunView]:
         check_keys(project=project)
-        return self._told_runs(await reading.runs(self._pool, "runs_newest", project, max(limit, 0)))
+        return told_runs(self._tails, await reading.runs(self._pool, "runs_newest", project, max(limit, 0)))
 
     async def keep_answer(self, project: ProjectId, key: str, answer: bytes) -> None:
         check_keys(project=project, key=key)
@@ -356,6 +365,7 @@ class PostgresStore:
         check_keys(project=project)
         await access.delete_credentials(self._pool, project)
         await self.records.delete_all(project)
+        await self.knowledge.delete_all(project)
         while found := await access.conversations_of(self._pool, project, DELETED_AT_ONCE):
             await asyncio.gather(*(self.delete(project, conversation) for conversation in found))
         return await access.delete_project(self._pool, project)
@@ -376,23 +386,6 @@ class PostgresStore:
     async def touch_credential(self, credential_id: str, *, at: float) -> None:
         check_keys(credential=credential_id)
         await access.touch_credential(self._pool, credential_id, at)
-
-    # -- inside ----------------------------------------------------------------------------------------------------
-
-    async def _home_of(self, run: RunId) -> About | None:
-        rows = await self._pool.do(lambda connection: connection.fetch(QUERIES["whereabouts"], run))
-        return About(ProjectId(rows[0][1]), ConversationId(rows[0][2]), Tape(rows[0][0])) if rows else None
-
-    def _told(self, found: list[ConversationInfo]) -> list[ConversationInfo]:
-        """What a caller is told of a tape its readers must find."""
-        for info in found:
-            self._tails.heard(info.tape, info.head)
-        return found
-
-    def _told_runs(self, found: list[tuple[RunView, int]]) -> list[RunView]:
-        for view, seq in found:
-            self._tails.heard(view.tape, seq)
-        return [view for view, _ in found]
 
 
 def _about(claim: Claim) -> About:

@@ -11,6 +11,7 @@ from dragoman.core.events import Event, dump_event
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import ConversationInfo
 from dragoman.runtime.keeping import (
+    conversation_at_work,
     conversation_taken,
     counted,
     counted_import,
@@ -162,6 +163,26 @@ def put_messages(
         *(tape.conversation, tape.number, created.title, tape.origin, began / 1_000_000, ended / 1_000_000),
         *(tape.messages, tape.turns, tape.head, None, tape.owner),
     )
+
+
+def replace_messages(
+    books: Books,
+    project: ProjectId,
+    conversation: ConversationId,
+    imported: ev.MessagesImported,
+    body: str,
+    run_id: RunId,
+) -> None:
+    tape = books.tape_of(project, conversation)
+    if tape is None:
+        raise no_conversation(conversation)
+    if tape.runs:
+        raise conversation_at_work(conversation)
+    run = books.new_run(tape, run_id, seq=tape.head + 1)
+    books.write(tape, run, (imported,), (body,), weight=weight_of_import(imported))
+    run.status, run.ended = "completed", run.place
+    tape.messages, tape.turns = counted_import(imported), 1
+    books.change(tape)
 
 
 # -- inside --------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ def delete_project(statements: Statements, project: ProjectId) -> bool:
     existed = bool(statements.change("delete_project", project))
     statements.change("delete_credentials", project)
     statements.change("delete_records", project)
+    statements.change("delete_knowledge", project)
     for (number,) in statements.look_up_all("tapes_of_project", project):
         delete_tape(statements, Tape(number))
     return existed

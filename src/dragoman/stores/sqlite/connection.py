@@ -58,8 +58,7 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    if sqlite3.sqlite_version_info < _SQLITE_MIN:
-        raise Unavailable("The store needs SQLite 3.38 or newer.", internal=f"this Python has {sqlite3.sqlite_version}")
+    check_build(connection)
     mode = _use_log(connection)
     if mode != "wal":
         raise Unavailable(
@@ -69,6 +68,17 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     # synchronous=full: a commit is on the disk when it returns; fullfsync is what that takes on macOS.
     for setting in ("synchronous=full", "fullfsync=on", "checkpoint_fullfsync=on", "temp_store=memory"):
         connection.execute(f"pragma {setting}")
+
+
+def check_build(connection: sqlite3.Connection) -> None:
+    """Raises Unavailable if this Python's SQLite is too old, or lacks what we need."""
+    if sqlite3.sqlite_version_info < _SQLITE_MIN:
+        raise Unavailable("The store needs SQLite 3.38 or newer.", internal=f"this Python has {sqlite3.sqlite_version}")
+    if not connection.execute("select sqlite_compileoption_used('ENABLE_FTS5')").fetchone()[0]:
+        raise Unavailable(
+            "The store needs an SQLite with full-text search (FTS5); use another build of Python or of SQLite.",
+            internal=f"SQLite {sqlite3.sqlite_version} of this Python was compiled without it",
+        )
 
 
 def _use_log(connection: sqlite3.Connection) -> str:

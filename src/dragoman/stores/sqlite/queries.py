@@ -1,4 +1,4 @@
-"""The statements of `queries.sql` and `records.sql` by name, and the same for many rows at once."""
+"""The statements of `queries.sql`, `records.sql` and `knowledge.sql` by name, and the same for many rows at once."""
 
 import re
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def _named(sql: str) -> str:
 _FOLDER = files("dragoman.stores.sqlite")
 QUERIES = {
     name: sql
-    for file in ("queries.sql", "records.sql")
+    for file in ("queries.sql", "records.sql", "knowledge.sql")
     for name, sql in parse((_FOLDER / file).read_text("utf-8")).items()
 }
 

@@ -117,10 +117,15 @@ from conversations c where c.project = ?1 and c.id = ?2
 
 -- name: conversations_shelf
 -- ?1: project; ?2: owner, null = anybody's; ?3: origins as a JSON array, '[]' = any; ?4: 0 = not the archived ones,
--- 1 = only those, null = all; ?5: limit; ?6: offset. Of the two halves one is empty before it has looked at anything.
+-- 1 = only those, null = all; ?5: limit; ?6: offset; ?7: with what others share. Of the parts those that are not meant are
+-- empty before they have looked at anything.
 with found as materialized (
     select tape, id, updated_at from conversations
     where project = ?1 and owner = ?2 and archived = coalesce(?4, archived)
+        and (?3 = '[]' or origin in (select value from json_each(?3)))
+    union all
+    select tape, id, updated_at from conversations
+    where ?7 and project = ?1 and owner <> ?2 and shared <> 0 and archived = coalesce(?4, archived)
         and (?3 = '[]' or origin in (select value from json_each(?3)))
     union all
     select tape, id, updated_at from conversations

@@ -1,23 +1,15 @@
 """Records in the file. Written by the server and, beside it, by the command line."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from dragoman.core.names import Clock, ProjectId
 from dragoman.core.records import Record, RecordPage
 from dragoman.runtime.record_rules import check_deletion, check_name, check_record, record_of, written
 from dragoman.stores.sqlite.queries import statement
 from dragoman.stores.sqlite.reading import Readers
-from dragoman.stores.sqlite.statements import Statements
-
-R = TypeVar("R")
-
-
-class Change(Protocol):
-    """Carries out statements in one transaction, which is on the disk when it returns."""
-
-    def __call__(self, work: Callable[[Statements], R], /) -> Awaitable[R]: ...
+from dragoman.stores.sqlite.statements import Change, Statements
 
 
 class SqliteRecords:

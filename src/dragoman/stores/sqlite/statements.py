@@ -1,7 +1,7 @@
 """Statements inside a transaction, whoever's it is: the writer's next commit, or one of this process's own."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +26,12 @@ class Statements(Protocol):
     def drop_tape(self, number: Tape) -> None:
         """This tape is being deleted."""
         ...
+
+
+class Change(Protocol):
+    """Carries out statements in one transaction, which is on the disk when it returns."""
+
+    def __call__(self, work: Callable[[Statements], R], /) -> Awaitable[R]: ...
 
 
 class OwnTransaction:

@@ -22,11 +22,14 @@ from dragoman.runtime.keeping import (
     check_finished,
     check_keys,
     check_noted,
+    check_replacing,
+    history_chars,
 )
 from dragoman.runtime.ports import KEY_KEPT_S, LEASE_S, Accepted, Claim, NewTurn
 from dragoman.runtime.tail import Tails
 from dragoman.stores.sqlite import access, reading, tapes
 from dragoman.stores.sqlite.connection import FAILED, connect, storage_error
+from dragoman.stores.sqlite.knowledge import SqliteKnowledge
 from dragoman.stores.sqlite.lock import TapeLock
 from dragoman.stores.sqlite.migrations import migrate, steps
 from dragoman.stores.sqlite.open_tapes import SEQ_MASK, microseconds, place
@@ -57,6 +60,7 @@ _PROBE = Plan(tapes.probe)
 _END_WAITING = Plan(tapes.end_waiting)
 _DELETE = Plan(tapes.delete)
 _PUT_MESSAGES = Plan(tapes.put_messages)
+_REPLACE_MESSAGES = Plan(tapes.replace_messages)
 
 
 async def open_store(path: Path, clock: Clock, *, writer: bool, lease_s: float = LEASE_S) -> "SqliteStore":
@@ -106,6 +110,7 @@ class SqliteStore:
         self._writer = writer
         self._readers = Readers(path)
         self.records = SqliteRecords(self._readers, self._change_access, clock)
+        self.knowledge = SqliteKnowledge(self._readers, self._change_access, clock)
 
     def announce(self, url: str) -> None:
         """Write into the lock file where this process listens. Nothing without the lock."""
@@ -208,7 +213,7 @@ class SqliteStore:
         first, last = place(tape, 0), place(tape, SEQ_MASK)
         until = min(max(first + before, first), last)
         return await self._readers.do(
-            lambda connection: reading.entries(connection, "history", first, last, until, chars_max)
+            lambda connection: reading.entries(connection, "history", first, last, until, history_chars(chars_max))
         )
 
     async def _head(self, tape: Tape) -> int | None:
@@ -242,12 +247,13 @@ class SqliteStore:
         archived: Archived,
         limit: int,
         offset: int,
+        shared: bool = False,
     ) -> ConversationShelf:
         check_keys(project=project, owner=owner or "")
         check_all(origins=origins)
         wanted = None if archived is Archived.WITH else archived is Archived.ONLY
         first, count = (min(max(number, 0), SEQ_MASK) for number in (offset, limit))
-        args = (project, owner, msgspec.json.encode(list(origins)).decode(), wanted, count, first)
+        args = (project, owner, msgspec.json.encode(list(origins)).decode(), wanted, count, first, shared)
         return await self._readers.do(lambda connection: reading.shelf(connection, "conversations_shelf", *args))
 
     async def count(self, project: ProjectId) -> int:
@@ -277,6 +283,14 @@ class SqliteStore:
         check_keys(project=created.project, conversation=created.conversation, run=run, owner=created.owner)
         bodies = bodies_of((created, imported))
         return await self._tape_writer.submit(_PUT_MESSAGES, created, imported, bodies, at, updated_at, run)
+
+    async def replace_messages(
+        self, project: ProjectId, conversation: ConversationId, imported: MessagesImported, *, run: RunId
+    ) -> ConversationInfo:
+        check_keys(project=project, conversation=conversation, run=run)
+        check_replacing(imported)
+        body = bodies_of((imported,))[0]
+        return await self._tape_writer.submit(_REPLACE_MESSAGES, project, conversation, imported, body, run)
 
     async def run(self, project: ProjectId | None, run: RunId) -> RunView | None:
         check_keys(project=project or "", run=run)

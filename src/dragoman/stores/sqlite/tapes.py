@@ -15,6 +15,7 @@ from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import ConversationInfo
 from dragoman.runtime.keeping import (
     KINDS,
+    conversation_at_work,
     conversation_taken,
     counted,
     counted_import,
@@ -320,6 +321,29 @@ def put_messages(
     tape.messages, tape.turns = counted_import(imported), 1
     books.changed(tape)
     tape.updated_at = run.ended_at
+    books.changed_run(run)
+    return _info(tape)
+
+
+def replace_messages(
+    books: Books,
+    project: ProjectId,
+    conversation: ConversationId,
+    imported: ev.MessagesImported,
+    body: str,
+    run_id: RunId,
+) -> ConversationInfo:
+    tape = books.tape_of(project, conversation)
+    if tape is None:
+        raise no_conversation(conversation)
+    if tape.runs:
+        raise conversation_at_work(conversation)
+    run = books.new_run(tape, run_id, seq=tape.head + 1)
+    books.write(tape, run, (imported,), (body,), weight=weight_of_import(imported))
+    run.status = "completed"
+    run.ended, run.ended_at = run.place, books.now_us
+    tape.messages, tape.turns = counted_import(imported), 1
+    books.changed(tape)
     books.changed_run(run)
     return _info(tape)
 

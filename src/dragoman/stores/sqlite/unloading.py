@@ -118,6 +118,8 @@ class SqliteSource:
             return ((*row[:11], bool(row[11]), bool(row[12]), row[13]) for row in found)
         if name == "records":
             return ((*row[:4], bool(row[4]), *row[5:]) for row in found)
+        if name == "knowledge":
+            return ((*row[:3], bool(row[3]), *row[4:]) for row in found)
         return found
 
     def _at_work(self, row: Row) -> tuple[int, int, bool]:

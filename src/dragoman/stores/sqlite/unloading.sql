@@ -49,5 +49,9 @@ select place, project, key, fingerprint, at, answer from keys order by place
 select project, kind, id, owner, wide, key, version, created_at, updated_at, created_by, updated_by, expires_at, body
 from records order by project, kind, id
 
+-- name: knowledge
+select project, id, title, public, role, labels, owner, owner_name, updated_at, text
+from knowledge order by project, id
+
 -- name: version
 select version, min_reader from schema_version order by version desc limit 1

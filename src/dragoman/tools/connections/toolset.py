@@ -7,10 +7,12 @@ from msgspec import Struct
 
 from dragoman.core.agents import Repeat, ToolSpec
 from dragoman.core.names import Clock
-from dragoman.runtime.ports import CallContext
+from dragoman.runtime.tool_ports import CallContext
 from dragoman.tools.arguments import schema_of, typed
 from dragoman.tools.connections.connection import Connection, Connections
 from dragoman.tools.connections.datasources import GetDatasource, ListDatasources, get_datasource, list_datasources
+from dragoman.tools.connections.elasticsearch import KIND as ELASTICSEARCH_KIND
+from dragoman.tools.connections.elasticsearch_tools import register_elasticsearch
 from dragoman.tools.connections.prometheus import (
     KIND,
     ListLabelNames,
@@ -138,7 +140,7 @@ LIST_LABEL_VALUES = ToolSpec(
 
 
 def register_connections(registry: Registry, connections: Sequence[Connection], egress: Egress, clock: Clock) -> None:
-    """Offer the tools on these connections; those on Prometheus only if there is one.
+    """Offer the tools on these connections; those on Prometheus or Elasticsearch only if there is one.
 
     Raises ValueError, with a sentence for whoever wrote the configuration, if a connection cannot be used.
     """
@@ -158,6 +160,8 @@ def register_connections(registry: Registry, connections: Sequence[Connection], 
         registry.register(LIST_METRIC_NAMES, typed(ListMetricNames, _plain(prometheus.metric_names)))
         registry.register(LIST_LABEL_NAMES, typed(ListLabelNames, _plain(prometheus.label_names)))
         registry.register(LIST_LABEL_VALUES, typed(ListLabelValues, _plain(prometheus.label_values)))
+    if any(connection.kind == ELASTICSEARCH_KIND for connection in connections):
+        register_elasticsearch(registry, known, egress, clock)
 
 
 def _plain(run: Callable[[S], Awaitable[str]]) -> Callable[[S, CallContext], Awaitable[str]]:

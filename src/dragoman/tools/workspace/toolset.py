@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from dragoman.core.agents import Repeat, ToolSpec
 from dragoman.core.names import ProjectId
-from dragoman.runtime.ports import CallContext
+from dragoman.runtime.tool_ports import CallContext
 from dragoman.tools.arguments import schema_of, typed
 from dragoman.tools.registry import Registry
 from dragoman.tools.workspace.deadline import Deadline, in_worker
