@@ -81,6 +81,15 @@ def test_lines_come_from_stdin_too(cli: CommandLine, monkeypatch: pytest.MonkeyP
     assert cli.ok("knowledge", "import", "-", "--json").json == {"entries": 1, "faults": []}
 
 
+def test_a_stream_that_is_too_long_is_refused_and_not_cut(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b"".join(json.dumps(each).encode() + b"\n" for each in (PAYMENTS, DEPLOYS))
+    monkeypatch.setattr(knowledge, "FILE_BYTES_MAX", len(body) - 1)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(body)))
+    refused = cli.run("knowledge", "import", "-")
+    assert refused.code == 2 and "split it" in refused.err
+    assert cli.ok("knowledge", "ls", "--json").json == []
+
+
 def test_many_are_written_in_several_transactions_and_a_second_time_over_the_first(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

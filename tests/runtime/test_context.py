@@ -57,6 +57,8 @@ class House:
         self.answer = all_scored(7)
         self.asked: list[Prompt] = []
         self.chosen: list[tuple[str, str]] = []
+        self.gone = False
+        """The model is deleted right after somebody looked whether it is there."""
 
     async def know(self, texts: Mapping[str, str], *, owner: str = "ann", public: bool = False) -> None:
         await self.knowledge.put(
@@ -78,7 +80,7 @@ class House:
 
     async def choose(self, project: ProjectId, name: str) -> tuple[Any, str]:
         self.chosen.append((project, name))
-        return self, f"{name}-on-the-wire"
+        return self, name if self.gone else ""
 
     async def knows(self, project: ProjectId, name: str) -> bool:
         return name == "gpt"
@@ -280,13 +282,21 @@ async def test_it_can_be_asked_for_outside_a_turn(house: House):
     assert len(msgspec.json.decode(found.content)["learnings"]) == 3
     assert len(msgspec.json.decode(found.shown)["llmScores"]) == 3
     assert house.chosen == [(P, "gpt")] * 2
-    assert [prompt.model_name for prompt in house.asked] == ["gpt-on-the-wire"] * 2
+    assert [prompt.model_name for prompt in house.asked] == [""] * 2
 
 
 async def test_outside_a_turn_the_model_must_be_known(house: House):
     with pytest.raises(NotFound) as caught:
         await house.step.find_as(ANN, FindContext((said("user", QUESTION),), "other"))
     assert caught.value.what == "model"
+
+
+async def test_outside_a_turn_what_was_meant_for_a_model_that_is_gone_is_told_to_no_other(house: House):
+    await house.know(FAVOURITES)
+    house.gone = True
+    found = await house.step.find_as(ANN, FindContext((said("user", QUESTION),), "gpt"))
+    assert len(msgspec.json.decode(found.content)["learnings"]) == 3
+    assert house.asked == []
 
 
 async def test_outside_a_turn_a_model_that_breaks_off_is_done_without(house: House):

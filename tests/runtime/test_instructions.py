@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dragoman.core.errors import BadRequest, Conflict, LimitReached, NotAllowed
+from dragoman.core.errors import BadRequest, Conflict, NotAllowed
 from dragoman.core.knowledge import KeptInstruction, PutInstruction
 from dragoman.core.names import Principal, ProjectId, Scope
 from dragoman.core.records import Record
@@ -132,7 +132,7 @@ async def test_an_instruction_has_limits(kept: Instructions, fits: PutInstructio
 async def test_public_ones_are_few(kept: Instructions, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(limits, "PUBLIC_MAX", 1)
     await kept.put(ANN, put("a", "text", public=True))
-    with pytest.raises(LimitReached, match="has 1 public instructions"):
+    with pytest.raises(Conflict, match="has 1 public instructions"):
         await kept.put(BOB, put("b", "text", public=True))
     await kept.put(BOB, put("b", "text", public=False))
     await kept.put(ANN, put("a", "newer", public=True))

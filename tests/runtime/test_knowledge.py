@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dragoman.core.errors import BadRequest, LimitReached, NotAllowed, NotFound
+from dragoman.core.errors import BadRequest, Conflict, NotAllowed, NotFound
 from dragoman.core.knowledge import (
     DeleteEntry,
     EntryRole,
@@ -178,7 +178,7 @@ async def test_one_request_has_a_limit(house: House):
 async def test_a_project_has_a_limit_and_changes_what_it_has(house: House, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(limits, "ENTRIES_MAX", 2)
     await house.save(ANN, entry("a"), entry("b"))
-    with pytest.raises(LimitReached, match="has 2 knowledge entries, and 2 is as many"):
+    with pytest.raises(Conflict, match="has 2 knowledge entries, and 2 is as many"):
         await house.save(ANN, entry("b"), entry("c"))
     await house.save(ANN, entry("a", "newer"), entry("b"))
     await house.save(ELSEWHERE, entry("c"))

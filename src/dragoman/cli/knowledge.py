@@ -192,7 +192,7 @@ def entry_of(line: bytes, principal: Principal) -> KnowledgeEntry:
 
 
 async def _keep(house: "House", entries: list[KnowledgeEntry], what: str) -> int:
-    """Write them, BATCH at a time. Raises LimitReached; what was written before it stays."""
+    """Write them, BATCH at a time. Raises Conflict; what was written before it stays."""
     with progress(f"kept of {what}", total=len(entries)) as bar:
         for at in range(0, len(entries), BATCH):
             batch = entries[at : at + BATCH]
@@ -203,12 +203,19 @@ async def _keep(house: "House", entries: list[KnowledgeEntry], what: str) -> int
 
 def _read(file: Path) -> bytes:
     if str(file) == "-":
-        return sys.stdin.buffer.read(FILE_BYTES_MAX)
+        body = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
+        if len(body) > FILE_BYTES_MAX:
+            raise _too_large("what came from stdin")
+        return body
     if file.is_dir():
         raise BadRequest(f"{file} is a folder; name the files in it.")
     if file.stat().st_size > FILE_BYTES_MAX:
-        raise BadRequest(f"{file} is larger than {FILE_BYTES_MAX} bytes; split it.")
+        raise _too_large(str(file))
     return file.read_bytes()
+
+
+def _too_large(what: str) -> BadRequest:
+    return BadRequest(f"{what} is larger than {FILE_BYTES_MAX} bytes; split it.")
 
 
 def _line(entry: KnowledgeEntry) -> Line:

@@ -29,7 +29,8 @@ class DescribeDataset(Operation[DatasetInfo], frozen=True):
     """The indices that fit `index` (names or parts of names, with commas between; "" = all) and those of their fields
     that `model` finds worth knowing. Nothing that fits is an empty answer, for which no model is asked.
 
-    Raises NotFound(what="model"); NotOffered if no Elasticsearch is configured; ToolFailed.
+    Raises NotFound(what="model"); NotOffered if no Elasticsearch is configured; BadRequest for an `index` that
+    cannot be a name; ToolFailed if Elasticsearch fails.
     """
 
     index: str

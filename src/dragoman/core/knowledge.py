@@ -100,7 +100,8 @@ class KnowledgeKept(Struct, frozen=True):
 
 class SaveEntries(Operation[KnowledgeKept], frozen=True):
     """Write entries, all or none; project, owner, its name and the time are the server's to fill in. Raises BadRequest
-    naming the entry, LimitReached."""
+    naming the entry; NotAllowed without resources:write for what is public or somebody else's; Conflict if the project
+    has as many as may be."""
 
     entries: tuple[KnowledgeEntry, ...]
 

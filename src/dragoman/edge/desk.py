@@ -15,6 +15,7 @@ from dragoman.core.names import CallId, Clock, Principal, RunId, Scope
 from dragoman.core.operations import Mark, Operation
 from dragoman.edge.following import RunExpired
 from dragoman.edge.idempotency import NO_MARK
+from dragoman.runtime.asking import check_known
 from dragoman.runtime.conversations import Conversations, title_of
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.loops import awaiting
@@ -189,8 +190,8 @@ class Desk:
 
     async def _check_model(self, principal: Principal, turn: ops.StartTurn) -> None:
         """Raises NotFound if the turn asks for a model that must be known, and is not."""
-        if turn.known_model and turn.model and not await self._models.knows(principal.project, turn.model):
-            raise NotFound(f"There is no model {turn.model}.", what="model")
+        if turn.known_model and turn.model:
+            await check_known(self._models, principal.project, turn.model)
 
     async def _begin(self, runs: Runs, principal: Principal, turn: ops.StartTurn, mark: Mark) -> ops.Started:
         started = await runs.start(principal, turn, mark)

@@ -1,7 +1,7 @@
 """Models that somebody asks for by name: the one that was meant and no other, also if it is deleted in between.
 
-A name that is not known goes to the default model's provider (`Models.choose`). Who set a model up under that name meant
-what they said for that one alone, so it is refused here instead.
+A name that is not known goes to the default model's provider (`Models.choose`). What is said to a model that somebody
+set up is meant for that one alone: when it is gone the question is refused here.
 """
 
 from contextlib import aclosing
@@ -20,8 +20,8 @@ async def check_known(models: Models, project: ProjectId, name: str) -> None:
 
 
 async def known_model(models: Models, project: ProjectId, name: str) -> Model:
-    """The model of that name, of which `check_known` was true before. Raises NotFound(what="model") if it is gone since;
-    BackendFailed if it cannot be asked; Unavailable."""
+    """The model of that name, after `check_known`. Raises NotFound(what="model") if it is gone since; BackendFailed if
+    it cannot be asked; Unavailable."""
     model, wire_name = await models.choose(project, name)
     if wire_name:  # a model that is known has a name of its own for the wire
         raise NotFound(f"The model {name[:200]} is not there any more.", what="model")

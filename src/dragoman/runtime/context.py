@@ -10,22 +10,22 @@ the user's own words are the query, and the order of the search is the order. No
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from typing import Any, cast
 
 import msgspec
 
 from dragoman.core.agents import ToolSpec
-from dragoman.core.errors import BackendFailed, DragomanError, NotFound
+from dragoman.core.errors import DragomanError
 from dragoman.core.knowledge import ContextFound, FindContext, Found, Query
 from dragoman.core.messages import Message
 from dragoman.core.names import Principal
 from dragoman.core.operations import Operation
 from dragoman.core.screen import Screen, ScreenItem
 from dragoman.runtime import scoring
+from dragoman.runtime.asking import Asking, check_known
 from dragoman.runtime.history import CHARS_PER_TOKEN
 from dragoman.runtime.knowledge import KnowledgeBase
-from dragoman.runtime.ports import Models, Prompt, ReplyDone
+from dragoman.runtime.ports import Models, ReplyDone
 from dragoman.runtime.tool_ports import Ask, CallContext, Told
 from dragoman.runtime.weights import beginning
 
@@ -57,9 +57,8 @@ class ContextStep:
         return {FindContext: self.find_as}
 
     async def find_as(self, principal: Principal, operation: FindContext) -> ContextFound:
-        """Raises NotFound, BackendFailed if the model cannot be asked at all, Unavailable."""
-        if not await self._models.knows(principal.project, operation.model):
-            raise NotFound(f"There is no model {operation.model!r}.", what="model")
+        """Raises NotFound(what="model"), Unavailable. A model that cannot be asked is done without, as in a turn."""
+        await check_known(self._models, principal.project, operation.model)
         told = await self.find(
             CallContext(
                 principal.project,
@@ -68,7 +67,7 @@ class ContextStep:
                 principal.name,
                 messages=operation.messages,
                 screen=operation.screen,
-                ask=self._asking(principal, operation.model),
+                ask=Asking(self._models, principal.project, operation.model),
             )
         )
         return ContextFound(told.content, told.shown)
@@ -120,20 +119,6 @@ class ContextStep:
         except (DragomanError, TimeoutError) as error:
             logger.info("the context is found without the model: %s", error or "it took too long")
             return None
-
-    def _asking(self, principal: Principal, name: str) -> Ask:
-        """Asks a model outside of any turn."""
-
-        async def ask(messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), choice: str = "") -> ReplyDone:
-            model, model_name = await self._models.choose(principal.project, name)
-            pieces = model.reply(Prompt(messages, tools, model_name, choice=choice), stream=True)
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    if isinstance(piece, ReplyDone):
-                        return piece
-            raise BackendFailed("The model ended without an answer.", code="upstream_truncated")
-
-        return ask
 
 
 def on_screen(screen: Screen) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dragoman.core.errors import BadRequest, Conflict, LimitReached, NotAllowed, NotFound
+from dragoman.core.errors import BadRequest, Conflict, NotAllowed, NotFound
 from dragoman.core.knowledge import KeptInstruction, PutInstruction
 from dragoman.core.names import Principal, Scope
 from dragoman.core.records import Record, Records
@@ -45,7 +45,7 @@ class Instructions:
         return tuple(map(_instruction, ordered))
 
     async def put(self, principal: Principal, operation: PutInstruction) -> KeptInstruction:
-        """Raises BadRequest, NotAllowed, LimitReached, Conflict."""
+        """Raises BadRequest, NotAllowed, Conflict (also if there are PUBLIC_MAX public ones)."""
         _check(operation)
         if operation.public:
             _check_public(principal)
@@ -78,13 +78,12 @@ class Instructions:
         return _instruction(await self._records.put(changed, expect=0 if there is None else there.version))
 
     async def _check_room(self, principal: Principal) -> None:
-        """Raises LimitReached."""
+        """Raises Conflict; that it is then tried again does no harm."""
         there = await self._records.page(principal.project, KIND, wide=True, limit=1, offset=0)
         if there.total >= PUBLIC_MAX:
-            raise LimitReached(
+            raise Conflict(
                 f"The project has {there.total} public instructions, which is as many as may be; somebody must delete"
-                " theirs first.",
-                limit="public_instructions",
+                " theirs first."
             )
 
 

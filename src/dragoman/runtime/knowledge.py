@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from dragoman.core.errors import BadRequest, LimitReached, NotAllowed, NotFound
+from dragoman.core.errors import BadRequest, Conflict, NotAllowed, NotFound
 from dragoman.core.knowledge import (
     DeleteEntry,
     EntryGone,
@@ -100,7 +100,7 @@ class KnowledgeBase:
         return KnowledgeKept(len(entries))
 
     async def remember(self, entry: KnowledgeEntry) -> None:
-        """Write an entry for its owner. Raises BadRequest, LimitReached, Unavailable."""
+        """Write an entry for its owner. Raises BadRequest, Conflict, Unavailable."""
         await self.keep([entry])
 
     async def keep(self, entries: Sequence[KnowledgeEntry]) -> None:
@@ -148,15 +148,15 @@ class KnowledgeBase:
             _check_changeable(principal, over)
 
     async def _put(self, project: ProjectId, entries: Sequence[KnowledgeEntry]) -> None:
-        """Raises LimitReached. Looked at before it is written: a few that come at once may pass it together."""
+        """Raises Conflict if there would be too many. Looked at before it is written: a few that come at once may pass
+        it together."""
         room = ENTRIES_MAX - await self._knowledge.count(project)
         if len(entries) > room:
             there = [await self._knowledge.get(project, entry.id) for entry in entries]
             if there.count(None) > room:
-                raise LimitReached(
+                raise Conflict(
                     f"The project has {ENTRIES_MAX - room} knowledge entries, and {ENTRIES_MAX} is as many as may be;"
-                    " delete some first.",
-                    limit="knowledge_entries",
+                    " delete some first."
                 )
         if entries:
             await self._knowledge.put(entries)

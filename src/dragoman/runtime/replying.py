@@ -11,9 +11,10 @@ from typing import assert_never
 
 from dragoman.core import events as ev
 from dragoman.core.agents import ToolSpec
-from dragoman.core.errors import BackendFailed, DragomanError, NotFound, Unavailable
+from dragoman.core.errors import BackendFailed, DragomanError, Unavailable
 from dragoman.core.messages import Message, ToolCall
 from dragoman.runtime import history, loops, machine, titles
+from dragoman.runtime.asking import known_model
 from dragoman.runtime.attempt import Attempt
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.ports import (
@@ -70,12 +71,9 @@ class Replying:
 
     async def _look_up(self, attempt: Attempt) -> tuple[Model, str]:
         received = attempt.received
-        name = received.model or attempt.agent.model
-        model, wire_name = await self._models.choose(attempt.claim.project, name)
-        # A model that the caller had set up may be gone since: then no other one is told what was meant for it.
-        if received.loop is not None and wire_name:
-            raise NotFound(f"The model {name} is not there any more.", what="model")
-        return model, wire_name
+        if received.loop is not None and received.model:  # of such a wire: looked up before the turn was taken
+            return await known_model(self._models, attempt.claim.project, received.model), ""
+        return await self._models.choose(attempt.claim.project, received.model or attempt.agent.model)
 
     async def _take(self, attempt: Attempt, piece: ReplyPiece, *, closing: bool) -> bool:
         """Put a piece on the tape; True when it was the last."""

@@ -309,6 +309,8 @@ def test_H3_one_reply_has_the_callers_own_system_message_and_functions() -> None
 def test_system_messages_of_one_reply_come_behind_its_own() -> None:
     turn = chat.one_reply(request(ONE | {"messages": [told("system", "More."), HELLO]}))
     assert turn.system == "this is a system message\n\nMore."
+    turn = chat.one_reply(request(ONE | {"systemMessage": "", "messages": [told("system", "More."), HELLO]}))
+    assert turn.system == "More."
 
 
 def test_a_function_that_must_be_called_must_be_there() -> None:

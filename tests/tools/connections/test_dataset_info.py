@@ -8,7 +8,7 @@ from aiohttp import web
 
 from dragoman.core.agents import ToolSpec
 from dragoman.core.datasets import DatasetInfo, DescribeDataset, FieldStats
-from dragoman.core.errors import BackendFailed, NotFound, NotOffered, ToolFailed, Unavailable
+from dragoman.core.errors import BackendFailed, BadRequest, NotFound, NotOffered, ToolFailed, Unavailable
 from dragoman.core.messages import Message, Text, ToolCall, ToolResult, said
 from dragoman.core.names import CallId, Principal, ProjectId, Scope
 from dragoman.runtime.ports import Model, Prompt, ReplyDone, ReplyPiece
@@ -274,15 +274,17 @@ PRINCIPAL = Principal(PROJECT, "credential-1", "ada", frozenset({Scope.CHAT_RUN}
 class OneModel:
     """Fits `runtime.ports.Models`: the model `main`, which picks `message`."""
 
-    def __init__(self, *, silent: bool = False) -> None:
+    def __init__(self, *, silent: bool = False, gone: bool = False) -> None:
+        """`gone`: it is deleted right after somebody looked whether it is there."""
         self.prompts: list[Prompt] = []
         self.silent = silent
+        self.gone = gone
 
     async def knows(self, project: ProjectId, name: str) -> bool:
         return (project, name) == (PROJECT, "main")
 
     async def choose(self, project: ProjectId, name: str) -> tuple[Model, str]:
-        return self, "gpt-main"
+        return self, name if self.gone else ""
 
     async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
         assert stream
@@ -306,7 +308,7 @@ async def test_F8_a_dataset_is_described_with_the_model_that_is_named(logs: Fake
         (ZOOKEEPER,), ("message:text",), FieldStats(3, 3)
     )
     (prompt,) = models.prompts
-    assert (prompt.model_name, prompt.choice, prompt.tools) == ("gpt-main", "select_relevant_fields", (PICK,))
+    assert (prompt.model_name, prompt.choice, prompt.tools) == ("", "select_relevant_fields", (PICK,))
     assert [message.role for message in prompt.messages] == ["system", "user"]
 
 
@@ -322,11 +324,24 @@ async def test_a_model_that_says_nothing_leaves_the_first_fields(logs: FakeElast
     assert (await asked.describe(PRINCIPAL, DescribeDataset("logs", "main"))).fields == tuple(ALL_FIELDS)
 
 
+async def test_field_names_meant_for_a_model_that_is_gone_are_told_to_no_other(
+    logs: FakeElasticsearch, egress: Egress
+) -> None:
+    models = OneModel(gone=True)
+    described = await handlers(logs, egress, models, "es").describe(PRINCIPAL, DescribeDataset("logs", "main"))
+    assert described.fields == tuple(ALL_FIELDS)
+    assert models.prompts == []
+
+
 async def test_what_cannot_be_described(logs: FakeElasticsearch, egress: Egress) -> None:
     with pytest.raises(NotFound) as missing:
         await handlers(logs, egress, OneModel(), "es").describe(PRINCIPAL, DescribeDataset("logs", "nope"))
     assert missing.value.what == "model"
     with pytest.raises(NotOffered, match="No Elasticsearch connection is configured"):
         await handlers(logs, egress, OneModel()).describe(PRINCIPAL, DescribeDataset("logs", "main"))
+    for index in ("a/b", "x" * 20_000):  # the caller's own doing
+        with pytest.raises(BadRequest):
+            await handlers(logs, egress, OneModel(), "es").describe(PRINCIPAL, DescribeDataset(index, "main"))
+    away = DatasetHandlers([Connection("es", "elasticsearch", "http://127.0.0.1:1")], egress, FixedClock(), OneModel())
     with pytest.raises(ToolFailed):
-        await handlers(logs, egress, OneModel(), "es").describe(PRINCIPAL, DescribeDataset("a/b", "main"))
+        await away.describe(PRINCIPAL, DescribeDataset("logs", "main"))

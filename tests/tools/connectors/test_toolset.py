@@ -77,7 +77,7 @@ async def test_a_refusal_reaches_the_model(board: Board, call: Call, monkeypatch
     outcome = await call("execute_connector", id="alerts", params={})
     assert (outcome.is_error, outcome.content) == (
         True,
-        "error calling slack: [404] Not Found. Tell the user that it was not sent.",
+        "error calling slack: [404] Not Found. Tell the user what was not sent.",
     )
 
 

@@ -113,6 +113,25 @@ async def test_slack_that_is_gone_and_slack_that_refuses(rig: Rig, serve: Serve)
     assert not (await rig(".slack", {}, {"webhookUrl": CLOSED}, message="x")).ok
 
 
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [
+        (web.json_response({"ok": False, "error": "channel_not_found"}), "channel_not_found"),
+        (web.Response(text="no json"), "no JSON"),
+        (web.Response(status=500), "[500] Internal Server Error"),
+        (web.Response(status=429), ""),
+    ],
+)
+async def test_what_some_channels_of_slack_got_is_not_said_to_be_unsent(serve: Serve, then: web.Response, why: str):
+    """Whoever sent it all again would post it twice."""
+    notes = Notes(web.json_response({"ok": True}), then)
+    async with rigged(slack_api=await serve(notes.take) + "/api") as rig:
+        post = {"channels": ["general", "ops"], "text": "hi"}
+        executed = await rig(".slack_api", {}, {"token": "xoxb-1"}, subAction="postMessage", subActionParams=post)
+    assert (executed.ok, executed.retry) == (False, False)
+    assert executed.service_message == f"{why}; it was posted to general before that".removeprefix("; ")
+
+
 async def test_slack_api(serve: Serve):
     notes = Notes(
         web.json_response({"ok": True}),

@@ -237,7 +237,7 @@ def one_reply(request: Request) -> StartTurn:
         origin=ORIGIN,
         private=True,
         known_model=True,
-        system="\n\n".join((asked.systemMessage, *notes)),
+        system="\n\n".join(text for text in (asked.systemMessage, *notes) if text),
         loop=Loop(temperature=TEMPERATURE, own_tools=False, choice=asked.functionCall, once=True, whole_replies=True),
         fault=fault,
     )

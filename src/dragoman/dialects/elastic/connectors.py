@@ -4,6 +4,7 @@ spec 3.5, 3.6; Q21)."""
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from dragoman.core.connectors import (
@@ -114,20 +115,7 @@ def shown(connector: Connector, request: Request) -> Reply:
 
 
 def listed(found: ConnectorList, request: Request) -> Reply:
-    return json_reply(
-        [
-            shapes.ConnectorBody(
-                each.id,
-                each.name,
-                each.type,
-                each.config,
-                is_preconfigured=each.preconfigured,
-                is_missing_secrets=each.missing_secrets,
-                referenced_by_count=0,
-            )
-            for each in found.items
-        ]
-    )
+    return json_reply([msgspec.structs.replace(connector_body(each), referenced_by_count=0) for each in found.items])
 
 
 def gone(_: ConnectorGone, request: Request) -> Reply:

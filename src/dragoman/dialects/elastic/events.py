@@ -70,6 +70,8 @@ class Events(Frames):
         self._returned: dict[CallId, ev.ToolReturned] = {}
         self._names: dict[CallId, str] = {}
         self._masked: tuple[Masked, ...] = ()
+        self._unmasked: list[Any] | None = None
+        """What the request's messages hold of these, once looked for: they may be long, and each line tells it."""
 
     def opened(self, started: Started) -> bytes:
         self._started = started
@@ -125,7 +127,7 @@ class Events(Frames):
 
     def _finish(self, entry: Entry, event: ev.ReplyFinished) -> bytes:
         rest = self._text.finish(event.text, seq=entry.seq)
-        self._masked = event.masked
+        self._masked, self._unmasked = event.masked, None
         frames = b"" if event.closing is None else self._called(entry, event.closing, 1)
         frames += self._said(entry, rest, 2)
         if self._closed:
@@ -241,7 +243,9 @@ class Events(Frames):
     def _line(self, kind: str, message_id: str, message: Any, content: str) -> bytes:
         said: dict[str, Any] = {"type": kind, "id": message_id, "message": message}
         if self._masked:
-            said["deanonymized_input"] = _unmasked_input(self._asked.messages, self._masked)
+            if self._unmasked is None:
+                self._unmasked = _unmasked_input(self._asked.messages, self._masked)
+            said["deanonymized_input"] = self._unmasked
             found = deanonymizations(content, self._masked)
             said["deanonymized_output"] = {"message": {"content": content}, "deanonymizations": found}
         return line(_JSON.encode(said))

@@ -365,14 +365,13 @@ def deanonymizations(text: str, masked: Sequence[Masked]) -> tuple[Deanonymizati
     if not known:
         return ()
     pattern = re.compile("|".join(re.escape(value) for value in sorted(known, key=len, reverse=True)))
-    return tuple(
-        Deanonymization(
-            _utf16(text[: match.start()]),
-            _utf16(text[: match.end()]),
-            Entity(known[match[0]].entity, match[0], known[match[0]].mask),
-        )
-        for match in pattern.finditer(text)
-    )
+    found: list[Deanonymization] = []
+    at = units = 0
+    for match in pattern.finditer(text):
+        start = units + _utf16(text[at : match.start()])
+        at, units = match.end(), start + _utf16(match[0])
+        found.append(Deanonymization(start, units, Entity(known[match[0]].entity, match[0], known[match[0]].mask)))
+    return tuple(found)
 
 
 def _utf16(text: str) -> int:

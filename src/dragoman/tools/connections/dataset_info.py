@@ -9,7 +9,6 @@ Elastic spec 4.5, F7 and F8. The model sees field names, never documents.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 from typing import Annotated, Any
 
 import msgspec
@@ -17,11 +16,12 @@ from msgspec import UNSET, Meta, Struct
 
 from dragoman.core.agents import ToolSpec
 from dragoman.core.datasets import DatasetInfo, DescribeDataset, FieldStats
-from dragoman.core.errors import BackendFailed, DragomanError, NotFound, NotOffered
+from dragoman.core.errors import BadRequest, DragomanError, NotOffered, ToolFailed
 from dragoman.core.messages import Message, ToolResult, said
-from dragoman.core.names import Clock, Principal, ProjectId
+from dragoman.core.names import Clock, Principal
 from dragoman.core.operations import Operation
-from dragoman.runtime.ports import Models, Prompt, ReplyDone
+from dragoman.runtime.asking import Asking, check_known
+from dragoman.runtime.ports import Models
 from dragoman.runtime.tool_ports import Ask, CallContext
 from dragoman.tools.connections import elasticsearch_answers as answers
 from dragoman.tools.connections.connection import Connection, Connections
@@ -259,29 +259,14 @@ class DatasetHandlers:
         return {DescribeDataset: self.describe}
 
     async def describe(self, principal: Principal, operation: DescribeDataset) -> DatasetInfo:
-        if not await self._models.knows(principal.project, operation.model):
-            raise NotFound(f"There is no model {operation.model}.", what="model")
+        """Raises as the operation says; Unavailable."""
+        await check_known(self._models, principal.project, operation.model)
         if not self._there:
             raise NotOffered("No Elasticsearch connection is configured on this server, so there is no dataset to see.")
-        ask = _Asking(self._models, principal.project, operation.model)
-        return await self._datasets.look(self._there[0], operation.index, (), ask)
-
-
-class _Asking:
-    """Fits `runtime.tool_ports.Ask`, for a model by its name. It streams: some servers behind connectors do nothing
-    else (elastic spec 4.1)."""
-
-    def __init__(self, models: Models, project: ProjectId, name: str) -> None:
-        self._models = models
-        self._project = project
-        self._name = name
-
-    async def __call__(
-        self, messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), choice: str = ""
-    ) -> ReplyDone:
-        model, wire_name = await self._models.choose(self._project, self._name)
-        async with aclosing(model.reply(Prompt(messages, tools, wire_name, choice=choice), stream=True)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, ReplyDone):
-                    return piece
-        raise BackendFailed("The model ended without an answer.", code="upstream_malformed")
+        ask = Asking(self._models, principal.project, operation.model)
+        try:
+            return await self._datasets.look(self._there[0], operation.index, (), ask)
+        except ToolFailed as error:
+            if error.code == "bad_arguments":
+                raise BadRequest(error.detail) from None
+            raise

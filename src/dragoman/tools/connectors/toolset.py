@@ -85,7 +85,7 @@ def register_connectors(registry: Registry, connectors: Connectors) -> None:
             raise ToolFailed(error.detail) from None
         if not executed.ok:
             said = f": {executed.service_message}" if executed.service_message else ""
-            raise ToolFailed(f"{executed.message}{said}. Tell the user that it was not sent.")
+            raise ToolFailed(f"{executed.message}{said}. Tell the user what was not sent.")
         return msgspec.json.encode({"status": "ok", "connector_id": executed.id, "data": executed.data}).decode()
 
     registry.register(GET_CONNECTOR_INFO, typed(GetConnectorInfo, info))

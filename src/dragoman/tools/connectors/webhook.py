@@ -5,6 +5,7 @@ side said of it.
 """
 
 from base64 import b64encode
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -99,22 +100,41 @@ async def execute_slack_api(posting: Posting, connector: Opened, params: SlackAp
         ("Authorization", f"Bearer {connector.secrets['token']}"),
         ("Content-Type", "application/json; charset=utf-8"),
     ]
-    for channel in channels:
+    for number, channel in enumerate(channels):
         body = msgspec.json.encode({"channel": channel, "text": post.text})
-        try:
-            posted = await posting.send("POST", url, headers=headers, body=body)
-        except PostFailed as failed:
-            return _unreached(connector.id, "slack", failed)
-        if posted.status != 200:
-            return _refused(connector.id, "slack", posted)
-        try:
-            answer = msgspec.json.decode(posted.body, type=_SlackAnswer)
-        except msgspec.DecodeError:
-            return Executed(connector.id, False, message="error posting slack message", service_message="no JSON")
-        if not answer.ok:
-            said = answer.error[:SAID_CHARS_MAX]
-            return Executed(connector.id, False, message="error posting slack message", service_message=said)
+        failed = await _posted_to_slack(posting, connector.id, url, headers=headers, body=body)
+        if failed is not None:
+            return _after(channels[:number], failed)
     return Executed(connector.id, True, data={"ok": True, "channels": channels})
+
+
+async def _posted_to_slack(
+    posting: Posting, connector_id: str, url: str, *, headers: Sequence[tuple[str, str]], body: bytes
+) -> Executed | None:
+    """Why Slack did not take it; None: it did."""
+    try:
+        posted = await posting.send("POST", url, headers=headers, body=body)
+    except PostFailed as failed:
+        return _unreached(connector_id, "slack", failed)
+    if posted.status != 200:
+        return _refused(connector_id, "slack", posted)
+    try:
+        answer = msgspec.json.decode(posted.body, type=_SlackAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Executed(connector_id, False, message="error posting slack message", service_message="no JSON")
+    if answer.ok:
+        return None
+    said = answer.error[:SAID_CHARS_MAX]
+    return Executed(connector_id, False, message="error posting slack message", service_message=said)
+
+
+def _after(channels: Sequence[str], failed: Executed) -> Executed:
+    """The failure, if these channels have the message already: it is not to be sent again as it is."""
+    if not channels:
+        return failed
+    sent = f"it was posted to {', '.join(channels)} before that"
+    said = f"{failed.service_message}; {sent}" if failed.service_message else sent
+    return msgspec.structs.replace(failed, service_message=said, retry=False)
 
 
 def _check_message(text: str) -> None:
