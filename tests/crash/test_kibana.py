@@ -20,7 +20,7 @@ from tests.crash.clients import Saying
 from tests.crash.evidence import Evidence, Violation
 from tests.crash.history import History
 from tests.crash.homes import Dump, TapeDump
-from tests.crash.kibana import KibanaClient, Thread, before_last, draw_acting, essence, plain, told
+from tests.crash.kibana import KibanaClient, Thread, as_sent, before_last, draw_acting, essence, plain, told
 from tests.crash.ledgers import Bill
 from tests.crash.scripts import ACTION, Script, again, title_of
 
@@ -96,6 +96,13 @@ async def test_a_document_that_is_right_is_not_complained_of() -> None:
     assert await looked(document_of(QUESTION, *OPENED, ANSWER)) == []
     assert await looked(document_of(*TALK), over="run_failed", id="id", before=TALK) == []
     assert await looked(document_of(*TALK, QUESTION, *OPENED, ANSWER, title="x"), id="id", before=TALK) == []
+
+
+def test_calls_that_a_client_never_heard_of_may_stand_between_what_it_sent() -> None:
+    found, sent = essence((QUESTION, *OPENED, ANSWER)), essence((QUESTION, ANSWER))
+    assert as_sent(found, sent) == 4 and as_sent(found, found) == 4 and as_sent(found, sent[:1]) == 1
+    assert as_sent(found, essence((ANSWER,))) == as_sent(found, [*sent, *sent]) == -1
+    assert as_sent(sent, found) == -1
 
 
 @pytest.mark.parametrize(
