@@ -29,8 +29,8 @@ def test_lines_as_kibanas_bulk_import_has_them_are_taken_in(cli: CommandLine) ->
 
     shown = cli.ok("knowledge", "ls", "--json").json
     assert [(each["id"], each["title"], each["public"], each["role"]) for each in shown] == [
-        ("deploys", "Deploys", True, "user_entry"),
-        ("payments", "Payments", True, "user_entry"),
+        ("deploys", "Deploys", True, "user"),
+        ("payments", "Payments", True, "user"),
     ]
     (line,) = cli.ok("knowledge", "ls", "PAYM").out.splitlines()
     assert line.split()[:3] == ["payments", "Payments", "everybody"]
@@ -59,7 +59,7 @@ def test_faulty_lines_are_named_and_the_others_kept(cli: CommandLine) -> None:
 
 def test_what_is_exported_is_what_an_import_makes_of_it(cli: CommandLine, tmp_path: Path) -> None:
     private = {"id": "mine", "text": "My colour is blue.", "public": False, "owner": "ann", "owner_name": "Ann"}
-    labelled = {**DEPLOYS, "labels": {"team": "shop"}, "role": "elastic"}
+    labelled = {**DEPLOYS, "labels": {"team": "shop"}, "role": "program"}
     cli.ok("knowledge", "import", ndjson(cli.folder, PAYMENTS, labelled, private))
     first = cli.ok("knowledge", "export").out
     assert [json.loads(line)["id"] for line in first.splitlines()] == ["deploys", "mine", "payments"]

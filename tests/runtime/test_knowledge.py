@@ -80,9 +80,7 @@ async def test_every_operation_has_its_handler(house: House):
 
 
 async def test_K1_what_is_saved_is_listed_until_it_is_deleted(house: House):
-    given = entry(
-        "a", "Blue.", title="Colour", labels={"k": "v"}, role=EntryRole.APPLICATION, owner="x", owner_name="y"
-    )
+    given = entry("a", "Blue.", title="Colour", labels={"k": "v"}, role=EntryRole.PROGRAM, owner="x", owner_name="y")
     assert await house.save(ANN, given) == 1
     page = await house.base.page(ANN, ListEntries())
     kept = replace(given, project=P, owner="ann", owner_name="ann", updated_at=house.clock.now())

@@ -22,7 +22,7 @@ from dragoman.runtime.knowledge_rules import (
 )
 
 ENTRY = KnowledgeEntry(
-    *(ProjectId("p"), "e", "text", "title", False, EntryRole.APPLICATION),
+    *(ProjectId("p"), "e", "text", "title", False, EntryRole.PROGRAM),
     labels={"a": 'é"'},
     owner="ann",
     owner_name="Ann",
@@ -50,7 +50,7 @@ def test_what_is_put_over_nothing_is_as_it_is():
 
 
 def test_a_row_becomes_an_entry():
-    row = ("p", "e", "text", "title", 0, "elastic", labels_text(ENTRY.labels), "ann", "Ann", 1.5)
+    row = ("p", "e", "text", "title", 0, "program", labels_text(ENTRY.labels), "ann", "Ann", 1.5)
     assert entry_of(row) == ENTRY
 
 

@@ -81,7 +81,7 @@ async def test_an_entry_put_over_another_stays_with_who_made_that(store: Engine,
     await store.knowledge.put((ENTRY,))
     clock.move(5.5)
     change = KnowledgeEntry(
-        *(MINE, "e1", "new text", "new title", True, EntryRole.APPLICATION), labels={"a": "b"}, owner="bob"
+        *(MINE, "e1", "new text", "new title", True, EntryRole.PROGRAM), labels={"a": "b"}, owner="bob"
     )
     await store.knowledge.put((change,))
     stands = replace(change, owner="ann", owner_name="Änn", updated_at=clock.at)
@@ -144,7 +144,7 @@ async def test_a_page_comes_in_the_order_that_was_asked_for_then_by_id(store: En
     for name, title, public, role in (
         ("d", "b", True, EntryRole.USER),
         ("a", "c", False, EntryRole.ASSISTANT),
-        ("B", "a", True, EntryRole.APPLICATION),
+        ("B", "a", True, EntryRole.PROGRAM),
         ("é", "a", False, EntryRole.USER),
         ("c", "Z", True, EntryRole.USER),
     ):

@@ -20,9 +20,10 @@ from dragoman.core.screen import NO_SCREEN, Screen
 class EntryRole(StrEnum):
     """Who wrote it down."""
 
-    ASSISTANT = "assistant_summarization"
-    USER = "user_entry"
-    APPLICATION = "elastic"
+    ASSISTANT = "assistant"
+    PROGRAM = "program"
+    """That fills a knowledge base by itself."""
+    USER = "user"
 
 
 class KnowledgeEntry(Struct, frozen=True):

@@ -228,7 +228,7 @@ class Driver:
             return  # all of it is in the turn itself
         chars_max = attempt.agent.history_tokens * CHARS_PER_TOKEN
         known = self._past.before(attempt.claim.tape, attempt.seq, chars_max=chars_max)
-        if known is not None and not (attempt.received.whole and not all(map(completed, known[0]))):
+        if known is not None and (not attempt.received.whole or all(map(completed, known[0]))):
             attempt.past, attempt.past_weights = newest(*known, chars_max=chars_max)
             return
         turns = await self._read_past(attempt, chars_max)

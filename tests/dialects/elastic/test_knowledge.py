@@ -110,7 +110,7 @@ def test_K1_an_entry_has_what_it_was_not_given():
     )
     given = {"id": "a", "text": "x", "public": False, "labels": {"k": "v"}, "role": "elastic"}
     assert decoded("POST", "entries/save", given) == core.SaveEntries(
-        (core.KnowledgeEntry(ProjectId(""), "a", "x", "", False, core.EntryRole.APPLICATION, {"k": "v"}),)
+        (core.KnowledgeEntry(ProjectId(""), "a", "x", "", False, core.EntryRole.PROGRAM, {"k": "v"}),)
     )
     assert answered("POST", "entries/save", core.KnowledgeKept(1)) == {}
 

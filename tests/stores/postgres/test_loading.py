@@ -41,7 +41,7 @@ RECORDS: list[Row] = [
     for record_id in ("Z", "a", "é")
 ]
 KNOWLEDGE: list[Row] = [
-    (project, "1", title, True, "user_entry", '{"kind":"é"}', "me", "Me", 1.5, text)
+    (project, "1", title, True, "user", '{"kind":"é"}', "me", "Me", 1.5, text)
     for project, title, text in (("a", "Größe", "It runs."), ("b", "", "It runs and runs."))
 ]
 RUN: Row = (7 << 32 | 2, 9, "r", "a", "running", 3, 1, 1, 0, 0, 5, False, False, "f")

@@ -132,7 +132,7 @@ def entry_of(given: shapes.GivenEntry, place: str) -> core.KnowledgeEntry:
         if not text.strip():
             raise invalid(f"{place}{name}", "must not be empty")
     return core.KnowledgeEntry(
-        NOWHERE, given.id, given.text, given.title, truth(given.public), core.EntryRole(given.role), given.labels
+        NOWHERE, given.id, given.text, given.title, truth(given.public), shapes.ROLES_MEANT[given.role], given.labels
     )
 
 
@@ -149,7 +149,7 @@ def _entry(entry: core.KnowledgeEntry) -> shapes.Entry:
         type="contextual",
         public=entry.public,
         labels=entry.labels,
-        role=entry.role.value,
+        role=shapes.ROLES[entry.role],
         title=entry.title,
         **author,
     )

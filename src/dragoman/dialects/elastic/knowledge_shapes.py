@@ -1,12 +1,21 @@
 """What the knowledge and functions routes take and give, spelled as on the wire (elastic spec 3.3, 3.4)."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from dragoman.core.knowledge import EntryRole
+
 Flag = bool | int | float | str | None
 """Read by `errors.truth`."""
 Role = Literal["assistant_summarization", "user_entry", "elastic"]
+ROLES: Mapping[EntryRole, Role] = {
+    EntryRole.ASSISTANT: "assistant_summarization",
+    EntryRole.PROGRAM: "elastic",
+    EntryRole.USER: "user_entry",
+}
+ROLES_MEANT = {role: meant for meant, role in ROLES.items()}
 State = Literal[
     "NOT_INSTALLED", "MODEL_PENDING_DEPLOYMENT", "DEPLOYING_MODEL", "MODEL_PENDING_ALLOCATION", "READY", "ERROR"
 ]
