@@ -11,7 +11,7 @@ from dragoman.core import events as ev
 from dragoman.core.messages import Image, Message, Text, Thinking, ToolCall, ToolResult, said
 from dragoman.core.names import CallId
 from dragoman.core.operations import TurnView
-from dragoman.runtime.whole import beyond, completed, messages_of, new_part
+from dragoman.runtime.whole import beyond, completed_turns, messages_of, new_part
 from tests.tellings import NEWS, TURNS, turn
 
 Q1, A1, Q2, A2 = said("user", "one?"), said("assistant", "1"), said("user", "two?"), said("assistant", "2")
@@ -147,7 +147,7 @@ def test_only_turns_that_came_to_an_answer_count() -> None:
         None,
     )
     turns = tuple(replace(turn(Q1, A1), end=end) for end in ends)
-    assert [each.end for each in completed(turns)] == [ends[0], ends[4]]
+    assert [each.end for each in completed_turns(turns)] == [ends[0], ends[4]]
 
 
 # -- every conversation ------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from dragoman.runtime.ports import Store
 from dragoman.runtime.readers import TapeReader, resume_tape
 from dragoman.runtime.runs import Changed, Runs
 from dragoman.runtime.visibility import only_owner, readable, writable
-from dragoman.runtime.whole import completed
+from dragoman.runtime.whole import completed_turns
 
 READ_ENTRIES = 1000
 """Entries fetched at once while a whole conversation is read."""
@@ -82,7 +82,7 @@ class Conversations:
     async def told(self, info: ConversationInfo) -> tuple[TurnView, ...]:
         """What it consists of for who takes it as a whole: turns that completed, and what was written into it."""
         entries = await self._store.history(info.tape, before=info.head + 1, chars_max=CHARS_OF_ALL)
-        return completed(Transcript(entries).turns())
+        return completed_turns(Transcript(entries).turns())
 
     async def follow(self, principal: Principal, operation: FollowConversation) -> Listening:
         """Where a reader of all that is said begins. Raises NotFound; BadRequest if its cursor is beyond the tape."""

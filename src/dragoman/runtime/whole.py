@@ -19,7 +19,7 @@ from dragoman.core.names import CallId
 from dragoman.core.operations import TurnView
 
 
-def completed(turns: Iterable[TurnView]) -> tuple[TurnView, ...]:
+def completed_turns(turns: Iterable[TurnView]) -> tuple[TurnView, ...]:
     """Those that a whole conversation consists of: they came to an answer, or were written into it from elsewhere."""
     return tuple(filter(transcript.completed, turns))
 
