@@ -84,7 +84,7 @@ lock: ## resolve requirements/*.txt anew from pyproject.toml; needs uv (10 s)
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --group build -o requirements/build.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  pyproject.toml --extra postgres --extra redis --group dev --group build -c requirements/core.txt \
+	  pyproject.toml --extra postgres --extra redis --extra mcp --group dev --group build -c requirements/core.txt \
 	  -o requirements/dev.txt
 	@sed -i.bak '/^ *#/d' requirements/core.txt requirements/build.txt requirements/dev.txt
 	@rm -f requirements/*.bak

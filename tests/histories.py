@@ -14,6 +14,8 @@ from dragoman.core.events import Entry, Event
 from dragoman.core.messages import ToolCall, Usage
 from dragoman.core.names import CallId, ConversationId, RunId, Tape
 from dragoman.core.operations import Outcome, Started
+from dragoman.core.transcript import Transcript
+from dragoman.core.workflows import TRANSFER, Handing
 
 RUN = RunId("run-1")
 
@@ -46,7 +48,18 @@ class History:
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(self.started, self.end, self.text, self.replies, self.calls, self.end.usage)
+        received = Entry(self.started.seq, RUN, 1_700_000_000.0, ev.TurnReceived(()))
+        turn = Transcript((received, *self.entries)).turns()[0]
+        return Outcome(
+            self.started,
+            self.end,
+            self.text,
+            self.replies,
+            self.calls,
+            self.end.usage,
+            turn.answered,
+            turn.said_at,
+        )
 
     @property
     def was_reset(self) -> bool:
@@ -138,6 +151,23 @@ def _run_tools(draw: st.DrawFn, tape: _Tape, calls: tuple[ToolCall, ...]) -> Non
         tape.put(ev.HandedOver("one", "two"))
 
 
+def _overheard(draw: st.DrawFn, tape: _Tape) -> None:
+    """What an agent of a workflow says to others; then the server hands on what is next, or says it itself."""
+    tape.put(ev.ReplyStarted("scout", "model"))
+    usage = draw(usages)
+    tape.put(ev.ReplyFinished("", (), usage, internal=draw(words.filter(bool))))
+    tape.text, tape.usage = "", tape.usage + usage
+    tape.replies += 1
+    if draw(st.booleans()):
+        call = ToolCall(CallId(f"call_handing_{tape.seq}"), TRANSFER, '{"assistant": "hub"}')
+        for event in (
+            ev.CallAdded(call),
+            ev.ToolReturned(call.id, call.arguments),
+            ev.HandedOver("scout", "hub", Handing.RETURNED),
+        ):
+            tape.put(event)
+
+
 def _cut_short(draw: st.DrawFn, tape: _Tape) -> None:
     """An end that may come at any place: what was begun stays as it is."""
     if draw(st.booleans()):
@@ -165,6 +195,8 @@ def histories(draw: st.DrawFn) -> History:
         calls = _calls(draw, tape)
         _reply(draw, tape, calls)
         _run_tools(draw, tape, calls)
+        if draw(st.integers(0, 2)) == 0:
+            _overheard(draw, tape)
     match draw(st.integers(0, 4)):
         case 0:
             _cut_short(draw, tape)

@@ -64,6 +64,50 @@ def test_an_agent_that_does_not_exist_is_not_found(cli):
     assert (done.code, done.err) == (3, "dragoman: There is no agent nobody.\n")
 
 
+WORKFLOW = """
+[defaults]
+model = "main"
+agent = "flow"
+[workflows.flow.agents.Hub]
+instructions = "Ask [@agent:Scout]."
+[workflows.flow.agents.Scout]
+instructions = "Look."
+visibility = "internal"
+control = "relinquish_to_parent"
+"""
+PLAY = """
+[[reply]]
+match = "colour"
+times = 1
+calls = [{ name = "transfer_to_agent", arguments = { assistant = "Scout" } }]
+[[reply]]
+match = "colour"
+text = ["The secret ", "is blue."]
+[[reply]]
+match = "secret"
+text = ["It is ", "blue."]
+"""
+
+
+def test_a_workflow_answers_as_an_agent_does_and_its_hand_overs_are_told_beside_the_answer(cli):
+    config = cli.folder / "dragoman.toml"
+    config.write_text(config.read_text() + WORKFLOW)
+    (cli.folder / "script.toml").write_text(PLAY)
+    done = cli.ok("ask", "which colour?", "--conversation", "k")
+
+    assert done.out == "It is blue.\n"
+    assert done.err.splitlines()[:-1] == [
+        "  handed over from Hub to Scout, who reports back",
+        "  handed over from Scout to Hub, who had called",
+    ]
+    assert cli.ok("ask", "more", "--conversation", "k", "--agent", "flow").out == "Echo: more\n"
+    shown = cli.ok("conversations", "show", "k").out + cli.ok("conversations", "export", "k", "--format", "grip").out
+    assert "secret" not in shown and "Hub: It is blue." in shown
+    (run,) = [run["id"] for run in cli.ok("runs", "ls", "--json").json][1:]
+    drawn = cli.ok("runs", "show", run).out
+    assert "from Hub to Scout, who reports back" in drawn and "for agents alone" in drawn
+
+
 def test_an_empty_question_and_one_too_long_are_refused(cli):
     assert cli.run("ask", "  ").code == 2
     done = cli.run("ask", "x" * 100_001)

@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 import pytest
 
-from dragoman.cli.main import VERBS, main
+from dragoman.cli.main import VERBS, main, module_of
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_table_of_verbs_says_what_each_verb_says_of_itself(verb: str):
-    command = importlib.import_module(f"dragoman.cli.{verb}").command
+    command = importlib.import_module(module_of(verb)).command
 
     assert isinstance(command, click.Command)
     assert (command.name, command.short_help) == (verb, VERBS[verb])
@@ -24,7 +24,7 @@ def test_every_module_that_offers_a_command_is_in_the_table():
     folder = Path(importlib.import_module("dragoman.cli").__path__[0])
     offering = {path.stem for path in folder.glob("*.py") if "def command(" in path.read_text()}
 
-    assert offering == set(VERBS)
+    assert offering == {module_of(verb).rpartition(".")[2] for verb in VERBS}
 
 
 def leaves(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
@@ -33,7 +33,7 @@ def leaves(command: click.Command, path: str) -> list[tuple[str, click.Command]]
     return [(path, command)]
 
 
-LEAVES = [leaf for verb in VERBS for leaf in leaves(importlib.import_module(f"dragoman.cli.{verb}").command, verb)]
+LEAVES = [leaf for verb in VERBS for leaf in leaves(importlib.import_module(module_of(verb)).command, verb)]
 
 
 @pytest.mark.parametrize(("path", "command"), LEAVES, ids=[path for path, _ in LEAVES])

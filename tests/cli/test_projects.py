@@ -1,18 +1,20 @@
 """`dragoman projects`."""
 
 import io
+import re
 import uuid
 
 from dragoman.access.texts import credential_id_of
 
 
-def test_a_project_comes_with_a_uuid_and_a_secret(cli):
+def test_a_project_comes_with_a_uuid_a_secret_to_sign_with_and_a_credential(cli):
     created = cli.ok("projects", "create", "Shop", "--json").json
 
-    assert list(created) == ["id", "name", "secret"]
+    assert list(created) == ["id", "name", "client_id", "secret", "credential"]
     assert uuid.UUID(created["id"]).version == 4
     assert created["name"] == "Shop"
-    kid = credential_id_of(created["secret"])
+    assert re.fullmatch("[0-9a-f]{64}", created["secret"]) and re.fullmatch("[A-Za-z0-9_-]{22}", created["client_id"])
+    kid = credential_id_of(created["credential"])
     (credential,) = cli.ok("credentials", "ls", "--project", created["id"], "--json").json
     assert (credential["id"], credential["project"], credential["name"]) == (kid, created["id"], "Shop")
 
@@ -25,7 +27,7 @@ def test_an_id_may_be_chosen_once(cli):
     assert [project["id"] for project in cli.ok("projects", "ls", "--json").json] == ["shop"]
 
 
-def test_for_a_person_only_the_id_and_the_secret_are_on_stdout(cli):
+def test_for_a_person_only_the_id_and_the_credential_are_on_stdout(cli):
     done = cli.ok("projects", "create", "Shop", "--id", "shop")
     first, second = done.out.splitlines()
 
@@ -38,7 +40,9 @@ def test_show_counts_what_it_owns(cli):
     shown = cli.ok("projects", "show", "shop", "--json").json
 
     assert (shown["id"], shown["name"], shown["conversations"]) == ("shop", "Shop", 0)
-    assert [each["id"] for each in shown["credentials"]] == [credential_id_of(created["secret"])]
+    assert [each["id"] for each in shown["credentials"]] == [credential_id_of(created["credential"])]
+    assert (shown["client_id"], shown["webhook"], shown["mcp_servers"]) == (created["client_id"], "", [])
+    assert created["secret"] not in cli.ok("projects", "show", "shop", "--json").out
     assert "Shop  id shop  made " in cli.ok("projects", "show", "shop").out
 
 

@@ -61,3 +61,17 @@ def test_usage_adds_up_in_any_order(a: Usage, b: Usage, c: Usage) -> None:
     assert (a + b) + c == c + (b + a)
     assert a + Usage() == a
     assert (a + b).total_tokens == a.total_tokens + b.total_tokens
+
+
+def test_what_agents_said_to_each_other_is_internal_unless_there_is_more_to_it() -> None:
+    hidden, call = Text("to others", hidden=True), ToolCall(CallId("c"), "ls", "{}")
+    assert Message("assistant", (hidden,)).is_internal
+    assert Message("assistant", (Thinking("hm"), hidden)).is_internal
+    for message in (
+        Message("user", (hidden,)),
+        Message("assistant", (hidden, call)),
+        Message("assistant", (hidden, Text("to all"))),
+        Message("assistant", ()),
+        Message("assistant", (Thinking("hm"),)),
+    ):
+        assert not message.is_internal

@@ -9,7 +9,8 @@ One `~` line is one reply of the model, in order, over all requests:
 
 Other lines set the stage: `limit KEY VALUE`, `credential NAME SCOPE…` (binds <NAME>), `tool NAME JSON -> RESULT` (for
 direct calls), `crash` (kill and restart), `settle` (wait until all runs have ended), `ask NAME…` (these tools want an
-approval), `leave TEXT` (the next reader hangs up once it has read TEXT, behind which there must be no more for now).
+approval), `leave TEXT` (the next reader hangs up once it has read TEXT, behind which there must be no more for now),
+`workflow FILE` (of this folder; it is imported and published).
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from dragoman.core.agents import NO_ARGUMENTS, Offered, Repeat, ToolSpec
 from dragoman.core.errors import BackendFailed
 from dragoman.core.messages import ToolCall, Usage
 from dragoman.core.names import CallId, Scope
+from dragoman.dialects.rowboat.workflow_json import compile_workflow
 from dragoman.runtime.ports import LEASE_S, Prompt, ReplyDone, ReplyPiece, Retracted, TextPiece
 from dragoman.runtime.tool_ports import CallContext, ToolOutcome
 from dragoman.server.config_shapes import AgentTable
@@ -178,6 +180,11 @@ class Stage:
             case "settle":
                 await self._start()
                 await asyncio.wait_for(self._house.runs[0].settled(), 5)
+            case "workflow":
+                await self._start()
+                source = (HERE / words[0]).read_text()
+                workflow = compile_workflow(source.encode())
+                await self._house.workflows.add(ADMIN.project, workflow, source=source, publish=True)
             case "crash" if not words:
                 await self._crash()
             case _:

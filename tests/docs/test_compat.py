@@ -12,6 +12,8 @@ CLIENT_TESTS = (
     "test_elastic_clients.py",
     "test_elastic_suites.py",
     "test_grip_clients.py",
+    "test_rowboat_sdks.py",
+    "test_rowboat_runner.py",
 )
 
 

@@ -52,6 +52,10 @@ CLIENTS = (
     Client("openai's stream parser (PyPI)", "elastic", r"openais_stream_parser", "openai"),
     Client("the Terraform provider's calls", "elastic", r"terraforms_calls", source="as it sends them"),
     Client("curl, Python and JavaScript", "grip", r"test_grip_clients\.py"),
+    Client("curl", "rowboat", r"rowboat_pages_curl"),
+    Client("rowboat (PyPI)", "rowboat", r"test_rowboat_sdks\.py", source="all 17, 0.1.0 to 5.0.1"),
+    Client("simulation_runner", "rowboat", r"simulation_runner", source="git 97feb71869d3"),
+    Client("tools_webhook", "rowboat", r"tools_webhook", source="git 97feb71869d3"),
 )
 
 

@@ -38,14 +38,17 @@ _unreachable: list[str] = []
 
 
 def installed(name: str) -> Path:
-    """The folder that a Python package and what it needs was installed into, to be put on a PYTHONPATH."""
+    """The folder that a Python package and what it needs was installed into, to be put on a PYTHONPATH. The file of
+    pins may also be named after a release, or hold several packages that are wanted together."""
     pins = REQUIREMENTS / f"{name}.txt"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-compile", "--no-deps"]
     command += ["--only-binary=:all:", "--require-hashes", "--disable-pip-version-check", "--root-user-action=ignore"]
     command += ["--retries=1", f"--timeout={CONNECT_S}", "-r", str(pins), "--target"]
-    version = pins.read_text().partition(f"{name}==")[2].split()[0]
-    build = f"{pins.read_text()}{sys.implementation.cache_tag}{sys.platform}"
-    return _kept(f"{name} {version}", build, lambda folder: _run([*command, str(folder)], folder))
+    text = pins.read_text()
+    pinned = re.search(rf"^{re.escape(name)}==(\S+)", text, re.MULTILINE)
+    build = f"{text}{sys.implementation.cache_tag}{sys.platform}"
+    what = f"{name} {pinned[1]}" if pinned else name
+    return _kept(what, build, lambda folder: _run([*command, str(folder)], folder))
 
 
 def checked_out(name: str, url: str, commit: str, *paths: str) -> Path:

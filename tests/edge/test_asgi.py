@@ -8,11 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from dragoman.access.ports import Project
+from dragoman.core.errors import BadRequest
 from dragoman.core.messages import said
 from dragoman.core.names import ConversationId, ProjectId, Scope
 from dragoman.core.operations import ReadConversation
 from dragoman.dialects.grip import DIALECT as GRIP
 from dragoman.server.config_shapes import Server
+from dragoman.wire.dialect import Request
 from tests.edge.toy import TOY, Greet, greet
 from tests.parts import ADMIN, Gate, ScriptedReplies, open_config, text_reply
 from tests.streaming_client import Client, Response
@@ -554,3 +556,82 @@ async def test_a_dialect_may_be_open_to_pages_by_itself_and_opens_no_other(stage
         other = await s.anonymous().request("OPTIONS", CHAT, headers=ASKS)
     assert (own.status, own.headers["access-control-allow-origin"]) == (204, "*")
     assert other.status == 405
+
+
+OPEN_HEADERS = (("access-control-allow-origin", "*"), ("access-control-allow-headers", "X-A"))
+
+
+async def test_a_dialect_may_tell_every_caller_the_same_with_every_answer(stage: Any) -> None:
+    async with stage(dialects=(replace(TOY, cors_headers=OPEN_HEADERS), GRIP)) as s:
+        asked = await s.anonymous().request("OPTIONS", "/toy/talks/t")
+        answers = [
+            await s.client().request("POST", "/toy/talks/t", body=b"{}"),
+            await s.client().request("POST", "/toy/talks/t", body=b'{"mode":"stream"}'),
+            await s.anonymous().request("POST", "/toy/talks/t", body=b"{}"),
+            await s.anonymous().request("PUT", "/toy/talks/t"),
+            await s.anonymous().request("GET", "/toy/nothing"),
+        ]
+        nowhere = await s.anonymous().request("OPTIONS", "/toy/nothing")
+        other = await s.anonymous().request("OPTIONS", CHAT)
+    assert (asked.status, asked.body, secured(asked)) == (200, b"{}", True)
+    assert [answer.status for answer in answers] == [200, 200, 401, 405, 404]
+    for answer in (asked, *answers, nowhere):
+        assert OPEN_HEADERS == tuple((name, answer.headers[name]) for name, _ in OPEN_HEADERS)
+    assert (nowhere.status, other.status) == (404, 405)
+
+
+# -- what a dialect wants looked at in another order -------------------------------------------------------------------
+
+IN_PROJECT = "/toy/in/default/talks/t"
+
+
+async def test_a_dialect_may_have_its_project_counted_before_anybody_is_asked_who_they_are(stage: Any) -> None:
+    limited = replace(TOY, limits_first=True)
+    async with stage(dialects=(limited, GRIP), config=open_config(per_project_rpm=2)) as s:
+        strangers = [await s.anonymous().request("POST", IN_PROJECT, body=b"{") for _ in range(3)]
+        known = await s.client().request("POST", IN_PROJECT, body=b"{}")
+        other = await s.anonymous().request("POST", IN_PROJECT.replace("default", "ops"), body=b"{}")
+        unnamed = await s.client().request("POST", "/toy/talks/t", body=b"{}")
+        elsewhere = await s.client().request("POST", CHAT, body=ask())
+    assert [answer.status for answer in strangers] == [401, 401, 429]
+    assert (known.status, rates(known)) == (429, ("2", "0", "60"))
+    assert (other.status, unnamed.status, elsewhere.status) == (401, 200, 200)
+
+
+async def test_where_a_dialect_does_not_ask_for_it_strangers_use_up_no_projects_budget(stage: Any) -> None:
+    async with stage(dialects=(TOY,), config=open_config(per_project_rpm=1)) as s:
+        strangers = [await s.anonymous().request("POST", IN_PROJECT, body=b"{}") for _ in range(3)]
+        known = await s.client().request("POST", IN_PROJECT, body=b"{}")
+    assert [answer.status for answer in (*strangers, known)] == [401, 401, 401, 200]
+
+
+def fault_first(request: Request) -> None:
+    if request.body == b"{" and request.query == {"a": "b"}:
+        raise BadRequest("That is no body.")
+
+
+async def test_a_route_may_fault_a_body_before_the_credential_that_does_not_let_it_in(stage: Any) -> None:
+    first, *others = TOY.routes
+    wire = replace(TOY, routes=(replace(first, precheck=fault_first), *others))
+    async with stage(dialects=(wire,)) as s:
+        minted = await s.house.mint.create("reader", ADMIN.project, scopes=(Scope.CHAT_READ,))
+        reader = {"authorization": f"Bearer {minted.text}"}
+        target = f"{IN_PROJECT}?a=b"
+        faulted = [
+            await s.anonymous().request("POST", target, body=b"{"),
+            await s.anonymous().request("POST", target, body=b"{", headers={"authorization": "Bearer wrong"}),
+            await s.anonymous().request("POST", target, body=b"{", headers=reader),
+            await s.client().request("POST", target.replace("default", "ops"), body=b"{"),
+        ]
+        passed = [
+            await s.anonymous().request("POST", target, body=b"{}"),
+            await s.anonymous().request("POST", target, body=b"{}", headers=reader),
+            await s.client().request("POST", target.replace("default", "ops"), body=b"{}"),
+            await s.client().request("POST", target, body=b"{}"),
+        ]
+        large = await s.anonymous().request("POST", target, body=[b"x" * 600_000, b"x" * 600_000])
+    assert [(answer.status, json.loads(answer.body)) for answer in faulted] == [
+        (400, {"error": "That is no body."})
+    ] * 4
+    assert [answer.status for answer in passed] == [401, 403, 404, 200]
+    assert b"too large" in large.body

@@ -8,10 +8,12 @@ import pytest
 from dragoman.access.credentials import Authenticator
 from dragoman.access.minting import Mint
 from dragoman.access.pepper import Pepper
+from dragoman.access.projects import PROJECT_ID_CHARS_MAX
+from dragoman.access.rate_limit import KEYS_MAX
 from dragoman.core.errors import LimitReached, NotAllowed, NotAuthenticated
 from dragoman.core.names import Principal, ProjectId, Scope
 from dragoman.core.operations import ReadStatus
-from dragoman.edge.authenticate import Door, Limits, Passed, Ticket
+from dragoman.edge.authenticate import PROJECT_KEY_CHARS_MAX, Door, Limits, Passed, Ticket
 from dragoman.edge.house import HOUSE
 from dragoman.edge.limits import networks
 from dragoman.wire.dialect import Reply, Route
@@ -210,6 +212,38 @@ def test_a_project_has_a_budget_for_all_its_credentials() -> None:
     assert said(entrance.count(principal("d", project="other"))) == (2, 1, 30)
 
 
+def test_who_names_a_project_uses_up_a_budget_that_is_not_its_callers() -> None:
+    entrance = Entrance(per_project_rpm=2)
+    passed = Passed()
+    for _ in range(2):
+        entrance.door.admit_project("default", passed)
+    assert said(passed) == (2, 0, 60)
+    refused = limited(entrance, lambda: entrance.door.admit_project("default", Passed()))
+    assert (refused.limit, refused.retry_after_s) == ("per_project_rpm", 30.0)
+    entrance.door.admit_project("other", Passed())
+    assert said(entrance.count(principal())) == (2, 1, 30)
+    entrance.clock.move(30.0)
+    entrance.door.admit_project("default", Passed())
+
+
+def test_names_that_no_project_can_have_share_one_budget_and_no_name_has_none() -> None:
+    entrance = Entrance(per_project_rpm=1)
+    entrance.door.admit_project("x" * PROJECT_KEY_CHARS_MAX, Passed())
+    entrance.door.admit_project("x" * (PROJECT_KEY_CHARS_MAX + 1), Passed())
+    limited(entrance, lambda: entrance.door.admit_project("y" * (PROJECT_KEY_CHARS_MAX + 1), Passed()))
+    for _ in range(3):
+        entrance.door.admit_project("", Passed())
+        Entrance().door.admit_project("default", Passed())
+    assert PROJECT_KEY_CHARS_MAX == PROJECT_ID_CHARS_MAX
+
+
+def test_however_many_projects_are_named_no_more_than_so_many_are_remembered() -> None:
+    entrance = Entrance(per_project_rpm=1)
+    for number in range(KEYS_MAX + 1000):
+        entrance.door.admit_project(str(number), Passed())
+    assert len(entrance.door._named_projects) <= KEYS_MAX
+
+
 def test_the_answer_tells_of_the_limit_that_is_nearest() -> None:
     entrance = Entrance(per_address_rpm=10, per_credential_rpm=5, per_project_rpm=20)
     passed = entrance.admit("198.51.100.1")
@@ -259,3 +293,19 @@ def test_what_does_not_count_is_not_limited_where_nothing_is():
     free = Entrance(per_credential_rpm=1)
     for _ in range(1000):
         free.count(principal(rpm=0), counted=False)
+
+
+# -- sessions of visitors ----------------------------------------------------------------------------------------------
+
+
+async def test_routes_for_sessions_let_no_credential_in_and_where_nobody_keeps_any_nobody() -> None:
+    entrance = Entrance()
+    minted = await entrance.mint.create("c", PROJECT, scopes=(Scope.ADMIN,))
+    visitors = Route("GET", "/z", lambda request: ReadStatus(), answer=lambda r, q: Reply(200), session=True)
+    headers = {"authorization": f"Bearer {minted.text}"}
+
+    assert await entrance.door.admit_principal(HOUSE, READ, headers, Passed())
+    passed = Passed()
+    with pytest.raises(NotAuthenticated, match="session"):
+        await entrance.door.admit_principal(HOUSE, visitors, headers, passed)
+    assert passed.principal is None

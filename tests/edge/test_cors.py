@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dragoman.core.errors import DragomanError
-from dragoman.edge.cors import OPEN_TO_ALL, Cors, preflight
+from dragoman.edge.cors import OPEN_TO_ALL, Cors, options, preflight
 from dragoman.wire.dialect import Dialect, Reply, Request
 
 PAGE = "https://app.example.com"
@@ -83,3 +84,19 @@ def test_an_options_request_that_is_no_such_question_is_not_answered() -> None:
 
 def test_what_is_open_to_all_says_so() -> None:
     assert OPEN_TO_ALL[0] == (b"access-control-allow-origin", b"*")
+
+
+@pytest.mark.parametrize("asked", [{}, {"origin": PAGE}])
+def test_a_wire_may_tell_every_caller_the_same_whoever_was_allowed(asked: dict[str, str]) -> None:
+    wire = replace(
+        dialect(), cors_headers=(("access-control-allow-origin", "*"), ("access-control-allow-methods", "GET"))
+    )
+    told = Cors((PAGE,)).headers(wire, asked)
+    assert told[:2] == [(b"access-control-allow-origin", b"*"), (b"access-control-allow-methods", b"GET")]
+    assert [name for name, _ in told[2:]] == ([b"access-control-expose-headers"] if asked else [])
+    reply = options(wire)
+    assert reply is not None and (reply.status, reply.body, reply.media_type) == (200, b"{}", "application/json")
+
+
+def test_other_wires_answer_options_only_to_pages_that_ask_first() -> None:
+    assert options(dialect("*")) is options(None) is None

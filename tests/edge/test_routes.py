@@ -112,3 +112,26 @@ def test_a_path_of_nothing_but_slashes_is_not_looked_through(path: str) -> None:
     except (NotFound, WrongMethod):
         pass
     assert 0 < searched.looks <= len("/api/v1/sessions/") + 1
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS"])
+def test_a_path_is_its_nearest_dialects_whatever_another_would_make_of_it(method: str) -> None:
+    with pytest.raises(WrongMethod) as caught:
+        TABLE.find(method, "/api/v1/sessions/chat")
+    assert caught.value.allowed == ("GET", "DELETE")
+    owner = TABLE.owner("/api/v1/sessions/chat")
+    assert owner is not None and owner.name == "alpha"
+
+
+def test_rows_of_one_dialect_share_a_path() -> None:
+    table = RouteTable((dialect("gamma", ("GET", "/x/new"), ("POST", "/x/{id}")),))
+    assert table.find("POST", "/x/new")[1] == {"id": "new"}
+    with pytest.raises(WrongMethod) as caught:
+        table.find("PUT", "/x/new")
+    assert caught.value.allowed == ("GET", "POST")
+
+
+def test_whose_route_a_path_has_under_another_method_speaks_of_it_whatever_the_prefixes() -> None:
+    table = RouteTable((dialect("one", prefixes=("/api/v1/",)), dialect("two", ("POST", "/api/v1/{project}/chat"))))
+    owners = [table.owner(path) for path in ("/api/v1/p1/chat", "/api/v1/p1/chats")]
+    assert [owner and owner.name for owner in owners] == ["two", "one"]

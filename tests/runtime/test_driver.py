@@ -14,8 +14,8 @@ from dragoman.core.names import CallId, RunId
 from dragoman.runtime.attempt import Attempt
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.live import Inbox
+from dragoman.runtime.machine import NO_ANSWER
 from dragoman.runtime.ports import LEASE_S, ReplyDone, Retracted, StaleClaim, TextPiece, ThinkingPiece
-from dragoman.runtime.replying import NO_ANSWER
 from dragoman.runtime.waiting import arguments_hash
 from dragoman.stores.memory import MemoryStore
 from tests.parts import USAGE, LedgerTools, ScriptedReplies, call_reply, text_reply

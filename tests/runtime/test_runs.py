@@ -12,7 +12,7 @@ from dragoman.core import events as ev
 from dragoman.core.agents import AgentSpec
 from dragoman.core.errors import BadRequest, Conflict, LimitReached, NotFound, Unavailable
 from dragoman.core.events import Entry
-from dragoman.core.messages import Usage
+from dragoman.core.messages import Message, Text, ToolResult, Usage
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import CancelRun, DeleteConversation, Outcome, Started
 from dragoman.runtime.ports import ReplyDone, TextPiece
@@ -81,7 +81,15 @@ async def test_an_outcome_is_the_run_folded() -> None:
         started = await s.start()
         outcome = await s.outcome(started)
         calls = call_reply(("look", "{}"))[-1].calls
-        assert outcome == Outcome(started, ev.RunCompleted(Usage(20, 10)), "It is fine.", 2, calls, Usage(20, 10))
+        answered = (
+            Message("assistant", (Text("Let me see."), *calls), name="helper"),
+            Message("tool", (ToolResult(calls[0].id, "seen"),)),
+            Message("assistant", (Text("It is fine."),), name="helper"),
+        )
+        now = s.clock.now()
+        assert outcome == Outcome(
+            started, ev.RunCompleted(Usage(20, 10)), "It is fine.", 2, calls, Usage(20, 10), answered, (now, now, now)
+        )
         await s.settled()
         assert nothing_is_left(s)
 

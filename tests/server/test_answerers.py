@@ -38,7 +38,8 @@ async def test_every_operation_is_answered_for_principals_or_for_anybody(tmp_pat
         private, anybody = set(house.desk._handlers), set(house.desk._open_handlers)
 
     answered = {kind for kind in operations() if kind.__name__ != "Operation" and "[" not in kind.__name__}
-    assert {kind.__name__ for kind in answered - private - anybody - {StartTurn}} == set()
+    turns = {kind for kind in answered if issubclass(kind, StartTurn)}
+    assert {kind.__name__ for kind in answered - private - anybody - turns} == set()
     assert private & anybody == set()
 
 

@@ -163,7 +163,7 @@ def keys_in(tree: dict[str, Any], free: set[str], above: tuple[str, ...] = ()) -
     found: set[tuple[str, ...]] = set()
     for key, value in tree.items():
         path = (*above, key)
-        if isinstance(value, dict) and key not in ("headers", "params"):
+        if isinstance(value, dict) and key not in ("headers", "params", "workflows"):
             if above and above[-1] in free and len(above) == 1:
                 path = (*above, value["kind"] if above[0] == "models" else "*")
             found |= keys_in(value, free, path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.server.config_checks import check, complete, installed_dialects
+from dragoman.server.config_checks import CONNECTION_KINDS, MCP_TIMEOUT_MAX_S, check, complete, installed_dialects
 from dragoman.server.config_reading import Faults
 from dragoman.server.config_shapes import (
     AgentTable,
@@ -16,6 +16,7 @@ from dragoman.server.config_shapes import (
     OpenAIModel,
     ScriptedModel,
     Seconds,
+    Secret,
     Server,
     StoreTable,
     Timeouts,
@@ -172,8 +173,64 @@ def test_a_script_lies_beside_the_config_file():
             'connections.c.kind: there is no kind "promethus"; did you mean "prometheus"?',
         ),
         (
-            Config(connections={"c": ConnectionTable("mcp", "http://h")}),
-            'connections.c.kind: kind "mcp" is not part of this version; known are: prometheus, elasticsearch',
+            Config(connections={"c": ConnectionTable("grafana", "http://h")}),
+            f'connections.c.kind: kind "grafana" is not part of this version; known are: {", ".join(CONNECTION_KINDS)}',
+        ),
+        (Config(connections={"c": ConnectionTable("prometheus")}), "connections.c.url: is missing"),
+        (
+            Config(connections={"c": ConnectionTable("prometheus", "http://h", command=("x",))}),
+            'connections.c.command: is for the kind "mcp"; take it out',
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp")}),
+            "connections.c.url: is missing; a server that is a program on this machine has a command instead",
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", "ftp://h")}),
+            'connections.c.url: "ftp://h" is not a URL that begins with http:// or https://',
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", "http://h", transport="htp")}),
+            'connections.c.transport: there is no transport "htp"; did you mean "http"?',
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", "http://h", command=("x",))}),
+            "connections.c: has both url and command; a server is reached either way",
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", transport="stdio")}),
+            'connections.c.command: must name a program: command = ["uvx", "mcp-server-time"]',
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", command=("",))}),
+            'connections.c.command: must name a program: command = ["uvx", "mcp-server-time"]',
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", command=("x",), transport="sse")}),
+            'connections.c.transport: is "sse", and a command speaks stdio',
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", command=("x",), key=Secret("k"))}),
+            "connections.c: has no use for key and headers: a command is given its secrets by env",
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", "http://h", Secret("k\n"))}),
+            "connections.c: the header Authorization must be one line of printable ASCII",
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", "http://h", headers={"X-A": Secret("ü")})}),
+            "connections.c: the header X-A must be one line of printable ASCII",
+        ),
+        (
+            Config(connections={"c": ConnectionTable("mcp", "http://h", env=("X",))}),
+            "connections.c.env: is for a command; take it out",
+        ),
+        *(
+            (
+                Config(connections={"c": ConnectionTable("mcp", "http://h", timeout_s=Seconds(seconds))}),
+                "connections.c.timeout: must be longer than nothing and 10m at most",
+            )
+            for seconds in (0, MCP_TIMEOUT_MAX_S + 0.1)
         ),
     ],
 )  # fmt: skip
@@ -212,3 +269,18 @@ def test_a_system_whose_dialect_is_not_installed_is_called_by_its_name(monkeypat
     assert faults_of(Config(server=Server(dialects=("rowboat", "grip")))) == [
         "server.dialects: the dialect rowboat (Rowboat) is not part of this version; installed are: grip"
     ]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        ConnectionTable(
+            "mcp", "http://h/mcp", Secret("k"), {"X-Team": Secret("t")}, timeout_s=Seconds(MCP_TIMEOUT_MAX_S)
+        ),
+        ConnectionTable("mcp", "http://h/sse", transport="sse", tools=("find_*",)),
+        ConnectionTable("mcp", command=("uvx", "mcp-server-time"), env=("TIME_KEY",)),
+        ConnectionTable("mcp", command=("x",), transport="stdio", timeout_s=Seconds(0.1)),
+    ],
+)
+def test_an_mcp_server_is_an_address_or_a_command(table: ConnectionTable):
+    assert faults_of(Config(connections={"c": table})) == []

@@ -59,7 +59,7 @@ def test_every_type_is_read():
         "headers": {"X-Team": "t"},
         "inner": {"wait": "2m"},
         "sides": {"a": {"kind": "left", "url": "u"}, "b": {"kind": "right"}},
-        "params": {"t": 0.2, "n": 1, "on": True, "stop": ["é", ""], "deep": {"a": [{"b": -1}]}},
+        "params": {"t": 0.2, "n": 1, "on": True, "stop": ["é", ""], "deep": {"a": [{"b": -1}], "$ref x": 1}},
     }
     value, faults, reader = read(tree)
 
@@ -74,7 +74,7 @@ def test_every_type_is_read():
         {"X-Team": Secret("t")},
         Inner(Seconds(120)),
         {"a": Left("u"), "b": Right()},
-        {"t": 0.2, "n": 1, "on": True, "stop": ["é", ""], "deep": {"a": [{"b": -1}]}},
+        {"t": 0.2, "n": 1, "on": True, "stop": ["é", ""], "deep": {"a": [{"b": -1}], "$ref x": 1}},
     )
     assert reader.literal_secrets == ["key", "headers.X-Team"]
 

@@ -57,6 +57,12 @@ def test_a_folder_is_no_config_file(tmp_path: Path):
     assert caught.value.detail == f"{tmp_path} cannot be read: Is a directory."
 
 
+def test_what_stands_in_free_tables_is_not_for_variables():
+    tree: dict[str, object] = {"workflows": {"help": {"start": "a"}}}
+    assert apply({"DRAGOMAN_WORKFLOWS_HELP_START": "b"}, tree) == ({"workflows": {"help": {"start": "a"}}}, {}, [])
+    assert apply({"DRAGOMAN_DEFAULTS_WORKFLOW": "help"})[0] == {"defaults": {"workflow": "help"}}
+
+
 def test_variables_override_single_keys_and_are_their_origin():
     tree, origins, faults = apply(
         {

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.core.agents import NO_ARGUMENTS, ToolSpec
+from dragoman.core.agents import NO_ARGUMENTS, AgentSpec, ToolSpec
+from dragoman.core.workflows import Member, ToolKind, Workflow, WorkflowTool
 from dragoman.server.config_shapes import AgentTable
 from dragoman.server.tool_patterns import unmatched
 from tests.server_process import ServerProcess
@@ -59,3 +60,10 @@ def test_a_server_says_so_when_it_starts(tmp_path: Path) -> None:
     said = server.said.decode().splitlines()
     sentence = '"workspace.write_fil" matches no tool of this server, so nobody is asked before any call'
     assert f'! agents.assistant.ask: {sentence}; did you mean "workspace.write_file"?' in said
+
+
+def test_agents_of_workflows_are_looked_at_too_and_have_their_workflows_tools() -> None:
+    tool = WorkflowTool(ToolSpec("refund", "R.", {"type": "object"}, toolset="workflow"), ToolKind.WEBHOOK)
+    agent = AgentSpec("Front", "x", tools=("nothing.*",), ask=("workflow.refund",))
+    (told,) = unmatched({}, TOOLS, {"desk": Workflow("desk", "Front", (Member(agent),), (tool,))})
+    assert told.startswith('workflows.desk.agents.Front.tools: "nothing.*" matches no tool of this server')

@@ -270,6 +270,17 @@ def test_other_paths_of_a_route_and_examples_of_its_body_are_told() -> None:
     assert media["examples"] == {"example_1": {"summary": "Ask it", "value": {"text": "hi"}}}
 
 
+def test_an_example_may_fill_the_paths_parameters_in() -> None:
+    bodies = {path: {"text": path} for path in ("/a/x/b", "/a/{id}/b", "/a/x/y/b", "/a//b", "/a/x/c", "/a/x/b?q=1")}
+    known = msgspec.structs.replace(
+        dialect(route("POST", "/a/{id}/b", takes=Ask)),
+        examples=tuple(Example(path, "POST", path, body) for path, body in bodies.items()),
+    )
+    ((_, _, row),) = operations(as_json(openapi(known, version="1")))
+    (media,) = row["requestBody"]["content"].values()
+    assert [each["summary"] for each in media["examples"].values()] == ["/a/x/b", "/a/{id}/b"]
+
+
 def test_methods_of_one_path_stand_beside_each_other() -> None:
     assert list(document(route("GET", "/x/{id}"), route("DELETE", "/x/{id:path}"))["paths"]["/x/{id}"]) == [
         "get",

@@ -20,23 +20,32 @@ VERBS: dict[str, str] = {
     "demo": "Send each system's documented examples through its own API.",
     "projects": "Projects: the tenants that own everything else.",
     "credentials": "Credentials: who may call, for what, and until when.",
+    "workflows": "Workflows: import, check, publish, draw those of a project.",
     "conversations": "Conversations: list, read, export, import, delete.",
     "runs": "Runs: list, look at one's timeline, stop one, approve its calls.",
     "models": "Models: list them, and try one.",
     "tools": "Tools: list them, and call one.",
     "connectors": "Connectors: list, look at, delete those that people set up.",
+    "mcp": "MCP servers: list, look at their tools, pin them.",
     "knowledge": "Knowledge: list, import, export, delete what assistants can recall.",
+    "sources": "Sources: documents in which agents of workflows search.",
+    "test-profiles": "Test profiles: who a simulated user is, and which tools are only played.",
+    "simulate": "Simulations: play users against a workflow, and judge it.",
     "doctor": "Check this installation and say how to mend what is wrong.",
     "config": "Configuration: check it, and show where each value is from.",
     "migrate": "Move this home's store into a PostgreSQL database.",
     "version": "Print the version.",
 }
-"""Every verb with its short help. The module is `dragoman.cli.<verb>`, its command there `command`."""
+"""Every verb with its short help. The module is `module_of` it, its command there `command`."""
 
 COMPLETION = "_DRAGOMAN_COMPLETE"
 """Set by shells; a person sets up completion with `eval "$(_DRAGOMAN_COMPLETE=bash_source dragoman)"`, or zsh, fish."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+
+def module_of(verb: str) -> str:
+    return f"dragoman.cli.{verb.replace('-', '_')}"
 
 
 class Verbs(click.Group):
@@ -48,7 +57,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"dragoman.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(module_of(cmd_name)).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

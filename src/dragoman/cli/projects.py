@@ -1,4 +1,4 @@
-"""`dragoman projects`: create, ls, show, rm."""
+"""`dragoman projects`: create, ls, show, rm; what a project is set to stands in `project_settings.py`."""
 
 import os
 import uuid
@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dragoman.access.minting import Minted
-from dragoman.access.ports import Credential, Project
+from dragoman.access.ports import Project
 from dragoman.access.projects import check_name, check_project_id
 from dragoman.cli.credentials import EXPIRES, described
 from dragoman.cli.opening import in_house
 from dragoman.cli.options import global_options, json_option
+from dragoman.cli.project_settings import client, existing, mcp, secret, set_, shown
 from dragoman.cli.terminal import dim, note, say, say_json, say_table
 from dragoman.cli.times import iso, stamp
-from dragoman.core.errors import BadRequest, NotFound
+from dragoman.core.errors import BadRequest
 from dragoman.core.names import ProjectId
+from dragoman.runtime.project_settings import Settings
 
 if TYPE_CHECKING:
     from dragoman.server.house import House
@@ -33,17 +35,22 @@ def command() -> None:
 @json_option
 @global_options
 def create(name: str, project_id: str, expires_s: float | None, as_json: bool) -> None:
-    """Make a project called NAME, and a credential for it, which is printed this once."""
+    """Make a project called NAME, and a credential for it, which is printed this once.
+
+    In JSON `secret` is what the project's webhook requests are signed with, and `credential` is for callers.
+    """
     project = check_project_id(project_id or str(uuid.UUID(bytes=os.urandom(16), version=4)))
     name = check_name(name, what="project")
 
-    async def work(house: "House") -> Minted:
+    async def work(house: "House") -> tuple[Minted, Settings]:
         await house.access.put_project(Project(project, name, house.clock.now()))
-        return await house.mint.create(name, project, expires_s=expires_s)
+        settings = await house.settings.of(project)
+        return await house.mint.create(name, project, expires_s=expires_s), settings
 
-    minted = in_house(work, writer=False)
+    minted, settings = in_house(work, writer=False)
     if as_json:
-        say_json({"id": project, "name": name, "secret": minted.text})
+        ids = {"id": project, "name": name, "client_id": settings.client_id}
+        say_json({**ids, "secret": settings.secret, "credential": minted.text})
         return
     credential = minted.credential
     until = "never expires" if credential.expires_at is None else f"expires {iso(credential.expires_at)}"
@@ -78,17 +85,18 @@ def ls(as_json: bool) -> None:
 def show(project: str, as_json: bool) -> None:
     """Show PROJECT: its credentials, and how many conversations it has."""
 
-    async def work(house: "House") -> tuple[Project, list[Credential], int, float]:
-        found = await _get(house, project)
+    async def work(house: "House") -> tuple[Project, list[dict[str, Any]], int, Settings]:
+        found = await existing(house, project)
         credentials = list(await house.access.credentials(found.id))
-        return found, credentials, await house.store.count(found.id), house.clock.now()
+        details = [described(credential, now=house.clock.now()) for credential in credentials]
+        return found, details, await house.store.count(found.id), await house.settings.of(found.id)
 
-    found, credentials, conversations, now = in_house(work, writer=False)
-    details = [described(credential, now=now) for credential in credentials]
+    found, details, conversations, settings = in_house(work, writer=False)
     if as_json:
-        say_json({**_described(found), "conversations": conversations, "credentials": details})
+        say_json({**_described(found), **shown(settings), "conversations": conversations, "credentials": details})
         return
     say(f"{found.name}  id {found.id}  made {stamp(found.created_at)}  {conversations} conversations")
+    say(f"  client id {settings.client_id}  webhook {settings.webhook or 'none'}")
     for each in details:
         say(dim(f"  credential {each['id']}  {each['name']}  {each['state']}  {' '.join(each['scopes'])}"))
 
@@ -102,7 +110,7 @@ def rm(project: str, yes: bool, as_json: bool) -> None:
     """Delete PROJECT with everything it owns: conversations, runs, credentials. There is no way back."""
 
     async def count(house: "House") -> tuple[Project, int, bool]:
-        found = await _get(house, project)
+        found = await existing(house, project)
         return found, await house.store.count(found.id), found.id == house.config.defaults.project
 
     async def work(house: "House") -> bool:
@@ -122,12 +130,9 @@ def rm(project: str, yes: bool, as_json: bool) -> None:
     say(f"{found.name} ({found.id}) and everything it owned is deleted.")
 
 
-async def _get(house: "House", project: str) -> Project:
-    found = await house.access.project(ProjectId(project))
-    if found is None:
-        raise NotFound(f"There is no project {project}; list them with: dragoman projects ls", what="project")
-    return found
-
-
 def _described(project: Project) -> dict[str, Any]:
     return {"id": project.id, "name": project.name, "created_at": iso(project.created_at)}
+
+
+for each in (set_, secret, client, mcp):
+    command.add_command(each)

@@ -13,6 +13,7 @@ from dragoman.cli.times import fine
 from dragoman.core import events as ev
 from dragoman.core.events import Entry
 from dragoman.core.messages import ToolCall, Usage
+from dragoman.core.workflows import TRANSFER, Handing
 from dragoman.runtime.keeping import status_of
 
 ARGUMENTS_CHARS_MAX = 70
@@ -67,6 +68,8 @@ class Report:
                 self._calls[call.id] = call
             case ev.ToolReturned():
                 self._returned(event)
+            case ev.HandedOver():
+                self._note(f"  handed over {handing(event)}")
             case ev.AttemptReset():
                 self._void()
             case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunNeedsClient():
@@ -79,7 +82,6 @@ class Report:
                 | ev.ThinkingAdded()
                 | ev.ApprovalRequested()
                 | ev.ApprovalDecided()
-                | ev.HandedOver()
                 | ev.TitleGiven()
                 | ev.CancelAsked()
                 | ev.ClientToolClaimed()
@@ -103,6 +105,8 @@ class Report:
         call = self._calls.get(event.call_id)
         line = ToolLine(call.name if call else "?", event.duration_ms, event.is_error)
         self.tools.append(line)
+        if call is not None and call.name == TRANSFER and not event.is_error:
+            return  # the line of the hand-over says it
         arguments = shorten(call.arguments, chars_max=ARGUMENTS_CHARS_MAX) if call else ""
         result = f"{event.code or 'error'}: {first_line(event.content)}" if event.is_error else size_of(event.content)
         self._note(f"  {line.name}  {arguments}   {event.duration_ms} ms  {result}")
@@ -212,6 +216,22 @@ class Report:
             indent=2,
             ensure_ascii=False,
         )
+
+
+_HANDING = {
+    Handing.TRANSFERRED: "",
+    Handing.CALLED: ", who reports back",
+    Handing.ENTERED: ", the first step",
+    Handing.STEPPED: ", the next step",
+    Handing.RETURNED: ", who had called",
+    Handing.RESTARTED: ", where the workflow starts",
+}
+
+
+def handing(event: ev.HandedOver) -> str:
+    """Who handed over to whom, and how."""
+    where = f" of {event.pipeline}" if event.how in (Handing.ENTERED, Handing.STEPPED) else ""
+    return f"from {event.from_agent} to {event.to_agent}{_HANDING[event.how]}{where}"
 
 
 def first_line(text: str) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from dragoman.cli.report import first_line
+from dragoman.cli.report import first_line, handing
 from dragoman.cli.terminal import shorten
 from dragoman.cli.times import fine
 from dragoman.core import events as ev
 from dragoman.core.events import Entry
 from dragoman.core.messages import ToolCall
+from dragoman.core.workflows import TRANSFER
 
 BAR_CHARS = 24
 """The bar of something that took the whole run."""
@@ -42,6 +43,8 @@ class Timeline:
         self.items: list[Bar | Point] = []
         self._reply: Bar | None = None
         self._tools: dict[str, Bar] = {}
+        self._staged = False
+        """Several agents may answer: each reply is told with who gave it."""
         for entry in entries:
             self._add(entry)
         self.began_at = entries[0].at if entries else 0.0
@@ -50,8 +53,8 @@ class Timeline:
     def _add(self, entry: Entry) -> None:
         at, event = entry.at, entry.event
         match event:
-            case ev.ReplyStarted(model=model):
-                self._reply = Bar("model", at, said=model)
+            case ev.ReplyStarted(agent=agent, model=model):
+                self._reply = Bar("model", at, said=f"{agent}  {model}" if self._staged else model)
                 self.items.append(self._reply)
             case ev.TextAdded() | ev.ThinkingAdded():
                 if self._reply is not None and self._reply.first_at is None:
@@ -72,7 +75,8 @@ class Timeline:
 
     def _note(self, event: ev.Event, at: float) -> None:
         match event:
-            case ev.TurnReceived():
+            case ev.TurnReceived(staging=staging):
+                self._staged = staging is not None
                 self.items.append(Point("accepted", at, _received(event)))
             case ev.RunClaimed(epoch=epoch):
                 self.items.append(Point("claimed", at, f"epoch {epoch}"))
@@ -82,10 +86,10 @@ class Timeline:
                 self.items.append(Point("asks", at, f"for approval of {_call(call)}"))
             case ev.ApprovalDecided(approved=approved, decided_by=by):
                 self.items.append(Point("approved" if approved else "denied", at, f"by {by}" if by else ""))
-            case ev.CallAdded(call=call):
+            case ev.CallAdded(call=call) if call.name != TRANSFER:  # else the hand-over that follows says it
                 self.items.append(Point("calls", at, f"by itself {_call(call)}"))
-            case ev.HandedOver(from_agent=before, to_agent=after):
-                self.items.append(Point("handed", at, f"from {before} to {after}"))
+            case ev.HandedOver():
+                self.items.append(Point("handed", at, handing(event)))
             case ev.ClientToolClaimed(claimed_by=by):
                 self.items.append(Point("claimed", at, f"by {by}" if by else "by the caller"))
             case ev.ClientToolAnswered():
@@ -104,7 +108,8 @@ class Timeline:
         bar.ended_at = at
         first = f"first text {fine(bar.first_at - bar.began_at)}" if bar.first_at is not None else ""
         tokens = f"{event.usage.prompt_tokens}/{event.usage.completion_tokens}"
-        bar.said = "  ".join(part for part in (bar.said, first, tokens) if part)
+        heard = "for agents alone" if event.internal else ""
+        bar.said = "  ".join(part for part in (bar.said, first, tokens, heard) if part)
         self._reply = None
 
     def _finish_tool(self, event: ev.ToolReturned, at: float) -> None:

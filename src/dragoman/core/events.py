@@ -6,7 +6,8 @@ A run's events, in order (`?` at most once, `*` any number):
 
     TurnReceived  RunClaimed  CallAdded?
       ( ReplyStarted (TextAdded | ThinkingAdded)* ReplyFinished
-        ( ToolStarted* ToolReturned* | ClientToolRequested* ) )*      AttemptReset and RunClaimed may cut in anywhere
+        ( ToolStarted* ToolReturned* | ClientToolRequested* )
+        ( CallAdded? ToolReturned HandedOver )? )*                    AttemptReset and RunClaimed may cut in anywhere
     one of RunCompleted RunFailed RunCancelled RunNeedsClient         nothing of that run comes after it
 
 `ASKS` are written by others than the run's owner, at any place before its end. `NOTES` belong to no run, but for a
@@ -22,6 +23,7 @@ from dragoman.core.agents import Loop, ToolSpec
 from dragoman.core.messages import Masked, Message, ToolCall, Usage
 from dragoman.core.names import CallId, ConversationId, ProjectId, RunId
 from dragoman.core.screen import NO_SCREEN, Screen
+from dragoman.core.workflows import Handing, Staging
 
 
 class _Event(Struct, frozen=True, tag_field="kind", omit_defaults=True, gc=False):
@@ -36,6 +38,8 @@ class ConversationCreated(_Event, frozen=True, tag="conversation_created"):
     origin: str = ""
     owner: str = ""
     title: str = ""
+    workflow: str = ""
+    """Id of the version that answers in it, whatever is published later (rowboat spec 3.4); "" = none."""
 
 
 class MessagesImported(_Event, frozen=True, tag="messages_imported"):
@@ -79,6 +83,8 @@ class TurnReceived(_Event, frozen=True, tag="turn_received"):
     restates: int = 0
     """So many of `messages`, from the first, tell the conversation so far otherwise than the tape: once this turn has
     completed they take the place of all earlier turns."""
+    staging: Staging | None = None
+    """It is answered by a workflow."""
 
 
 class RunClaimed(_Event, frozen=True, tag="run_claimed"):
@@ -110,12 +116,16 @@ class ReplyFinished(_Event, frozen=True, tag="reply_finished"):
     thinking: str = ""
     closing: ToolCall | None = None
     """The call with which the model ended the loop (`Loop.closing`); `text` is what it said in it."""
+    internal: str = ""
+    """What an agent of a workflow said to other agents, and not to the user; `text` is "" then, and nothing of it was
+    added piece by piece."""
     masked: tuple[Masked, ...] = ()
     """What the model was not told."""
 
 
 class CallAdded(_Event, frozen=True, tag="call_added"):
-    """The server calls a tool of its own accord, as if the model had: what a turn's loop begins with."""
+    """The server calls a tool of its own accord, as if the model had: what a turn's loop begins with, or what hands the
+    word on when an agent of a workflow has said what it had to say."""
 
     call: ToolCall
 
@@ -133,7 +143,7 @@ class ToolReturned(_Event, frozen=True, tag="tool_returned"):
     duration_ms: int = 0
     code: str = ""
     """"" or why it is an error: tool_failed, unknown_tool, bad_arguments, timeout, outcome_unknown, denied,
-    call_limit."""
+    call_limit, not_handed_over."""
     shown: str = ""
     """JSON text for a user interface; no model is sent it."""
 
@@ -182,8 +192,13 @@ class ClientToolAnswered(_Event, frozen=True, tag="client_tool_answered"):
 
 
 class HandedOver(_Event, frozen=True, tag="handed_over"):
+    """The word went to another agent of the workflow; the result before it says so to the models. `pipeline` is that
+    of which `to_agent` is a step."""
+
     from_agent: str
     to_agent: str
+    how: Handing = Handing.TRANSFERRED
+    pipeline: str = ""
 
 
 class AttemptReset(_Event, frozen=True, tag="attempt_reset"):

@@ -77,6 +77,12 @@ class Message(Struct, frozen=True, omit_defaults=True, gc=False):
     def calls(self) -> tuple[ToolCall, ...]:
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
 
+    @property
+    def is_internal(self) -> bool:
+        """What one agent said to others, and nothing besides: there is nothing in it to be shown, not even its being
+        there."""
+        return self.role == "assistant" and bool(self.full_text) and not self.text and not self.calls
+
 
 def said(role: Role, text: str) -> Message:
     """A message of one text part."""

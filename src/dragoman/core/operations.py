@@ -18,6 +18,7 @@ from dragoman.core.events import Event, RunEnd
 from dragoman.core.messages import Masked, Message, ToolCall, Usage
 from dragoman.core.names import ConversationId, RunId, Tape
 from dragoman.core.screen import NO_SCREEN, Screen
+from dragoman.core.workflows import Staging, WorkflowWanted
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -116,12 +117,18 @@ class StartTurn(Operation[Started], frozen=True):
     fault: BadRequest | None = None
     """What is wrong with the messages (which are not there then), to be raised once the model and the conversation are
     known to be there: some wires look for those first."""
+    workflow: WorkflowWanted | None = None
+    """A workflow of the project answers, and no agent of the configuration. Raises NotFound, `what` = workflow,
+    published_workflow (none is, and none was asked for) or test_profile."""
+    staging: Staging | None = None
+    """Of a turn with a `workflow`, told by the server."""
 
 
 class Outcome(Struct, frozen=True, gc=False):
     """A run's end, folded: what `collect` routes answer with.
 
-    `text` is the last reply's text; `replies` counts model calls; `calls` lists every tool call in order.
+    `text` is the last reply's text; `replies` counts replies; `calls` lists every tool call in order. `answered` is all
+    that was said in it, as in `TurnView`, and `said_at` when.
     """
 
     started: Started
@@ -130,6 +137,8 @@ class Outcome(Struct, frozen=True, gc=False):
     replies: int
     calls: tuple[ToolCall, ...]
     usage: Usage
+    answered: tuple[Message, ...] = ()
+    said_at: tuple[float, ...] = ()
 
 
 class CancelRun(Operation["RunView"], frozen=True):

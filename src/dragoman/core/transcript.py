@@ -122,11 +122,11 @@ def _fold_into(turn: _Turn, entry: Entry, event: ev.Event) -> None:
         case ev.TextAdded(text=text):
             turn.partial += text
         case ev.ReplyFinished():
-            turn.answered.append(_Said(entry.seq, _reply(event, turn.agent), turn.reply_at))
+            turn.answered.append(_Said(entry.seq, reply_message(event, turn.agent), turn.reply_at))
             turn.partial = ""
             turn.masked.update(dict.fromkeys(event.masked))
         case ev.CallAdded(call=call):
-            turn.answered.append(_Said(entry.seq, Message("assistant", (call,)), entry.at))
+            turn.answered.append(_Said(entry.seq, Message("assistant", (call,), name=turn.agent), entry.at))
         case ev.ToolReturned(call_id=call_id, content=content, is_error=is_error, duration_ms=took_ms, shown=shown):
             result = Message("tool", (ToolResult(call_id, content, is_error, shown),))
             turn.answered.append(_Said(entry.seq, result, entry.at, took_ms))
@@ -159,12 +159,15 @@ def _fold_into(turn: _Turn, entry: Entry, event: ev.Event) -> None:
             assert_never(event)
 
 
-def _reply(event: ev.ReplyFinished, agent: str) -> Message:
+def reply_message(event: ev.ReplyFinished, agent: str) -> Message:
+    """What was said in a reply. What an agent said to other agents is hidden text: models read it, and nobody else."""
     parts: list[Part] = []
     if event.thinking:
         parts.append(Thinking(event.thinking))
     if event.text:
         parts.append(Text(event.text))
+    if event.internal:
+        parts.append(Text(event.internal, hidden=True))
     parts.extend(event.calls)
     return Message("assistant", tuple(parts), name=agent)
 

@@ -59,7 +59,7 @@ class Answering:
     ) -> None:
         """Raises errors of the tree, as long as the answer has not begun."""
         if principal is not None:
-            _check_project(exchange, request, principal)
+            _check_project(exchange, route, request, principal)
         branch = self._branch(route, request, principal)
         operation = branch.decode(request)
         if principal is None:
@@ -183,11 +183,13 @@ class Answering:
                 return of_no_run, self._desk.tape_reader(principal, result, private=private)
 
 
-def _check_project(exchange: Exchange, request: Request, principal: Principal) -> None:
+def _check_project(exchange: Exchange, route: Route[Any], request: Request, principal: Principal) -> None:
     """Raises NotFound if the request names another project than its credential's: who asks need not know of it."""
     project = exchange.dialect.project if exchange.dialect is not None else None
     named = project(request) if project is not None else ""
     if named and named != principal.project:
+        if route.precheck is not None:
+            route.precheck(request)
         raise NotFound(f"There is no project {named} for this credential.", what="project")
 
 

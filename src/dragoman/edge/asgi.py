@@ -8,11 +8,19 @@ from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
 
-from dragoman.core.errors import Conflict, DragomanError, StillRunning, Unavailable, WrongMethod
+from dragoman.core.errors import (
+    Conflict,
+    DragomanError,
+    NotAllowed,
+    NotAuthenticated,
+    StillRunning,
+    Unavailable,
+    WrongMethod,
+)
 from dragoman.core.names import Clock, Principal
 from dragoman.edge.answering import Answering
 from dragoman.edge.authenticate import Door, Limits, Ticket
-from dragoman.edge.cors import OPEN_TO_ALL, Cors, preflight
+from dragoman.edge.cors import OPEN_TO_ALL, Cors, options, preflight
 from dragoman.edge.desk import Desk
 from dragoman.edge.exchange import Exchange, query_of
 from dragoman.edge.front import Front
@@ -108,8 +116,12 @@ class App:
         try:
             moved = self._find(exchange, scope)
         except WrongMethod as error:
-            allowed = preflight(exchange.headers, error.allowed) if exchange.cors else None
-            if allowed is None or exchange.method != "OPTIONS":
+            if exchange.method != "OPTIONS":
+                raise
+            allowed = options(exchange.dialect)
+            if allowed is None and exchange.cors:
+                allowed = preflight(exchange.headers, error.allowed)
+            if allowed is None:
                 raise
             await exchange.reply(allowed, send)
             return
@@ -166,27 +178,38 @@ class App:
             raise RuntimeError("a route that was found has a request")
         principal = None
         if not route.open:
+            if mounted.dialect.limits_first and mounted.dialect.project is not None:
+                self._door.admit_project(mounted.dialect.project(known), passed)
             ticket = _ticket(route, known, scope)
             if ticket is not None:
                 exchange.cors = OPEN_TO_ALL
-            principal = await self._door.admit_principal(mounted.dialect, route, headers, passed, ticket)
+            try:
+                principal = await self._door.admit_principal(mounted.dialect, route, headers, passed, ticket)
+            except (NotAuthenticated, NotAllowed):
+                if route.precheck is not None:
+                    route.precheck(await self._read(exchange, known, scope, receive))
+                raise
             blow("auth.done")
-        body = await read_body(receive, bytes_max=bytes_max)
+        request = await self._read(exchange, known, scope, receive)
+        return request, principal
+
+    async def _read(self, exchange: Exchange, known: Request, scope: Scope, receive: Receive) -> Request:
+        """The request with its body and query. Raises TooLarge."""
+        body = await read_body(receive, bytes_max=self._limits.body_bytes_max)
         blow("http.after_body")
-        request = Request(
+        exchange.request = Request(
             known.method,
             known.path,
             known.params,
             query_of(scope),
-            headers,
+            exchange.headers,
             body,
             known.id,
             known.nonce,
             known.at,
             known.origin,
         )
-        exchange.request = request
-        return request, principal
+        return exchange.request
 
     async def _refuse(self, exchange: Exchange, error: DragomanError, send: Send) -> None:
         if exchange.status:

@@ -2,6 +2,8 @@
 
     announced size -> limit per address -> credential -> scope -> body -> shape -> limit per credential -> desk
 
+A dialect may have the limit per project looked at before the credential (`Dialect.limits_first`).
+
 A refused request does not count against the limit that refused it; one whose body has the wrong shape has counted
 against its address but not against its credential: that order is what clients of these APIs already meet.
 """
@@ -14,6 +16,7 @@ from msgspec import Struct
 
 from dragoman.access.credentials import Authenticator, Standing
 from dragoman.access.rate_limit import Limit, Limiter, Verdict, limit_of
+from dragoman.access.widget_sessions import REFUSED, WidgetSessions
 from dragoman.core.errors import LimitReached, NotAllowed, NotAuthenticated
 from dragoman.core.names import Clock, Principal
 from dragoman.edge.limits import Network, caller_address
@@ -25,6 +28,9 @@ UNCOUNTED_TIMES = 10
 UNCOUNTED_RPM_MIN = 120
 """Routes that do not count (`Route.counted`) have an allowance beside the others', so many times the limit and at least
 so much: a program that asks every few seconds never meets it, a flood does, and one of guesses before any look-up."""
+
+PROJECT_KEY_CHARS_MAX = 64
+"""No project has a longer id (`access.projects`). All longer names that anybody asks for share one budget."""
 
 
 class Limits(Struct, frozen=True):
@@ -74,13 +80,18 @@ class Door:
         clock: Clock,
         *,
         trusted_proxies: Sequence[Network] = (),
+        sessions: WidgetSessions | None = None,
     ) -> None:
+        """`sessions`: whose visitors `Route.session` lets in; None = nobody's."""
         self._authenticator = authenticator
+        self._sessions = sessions
         self._addresses = Limiter()
         self._per_address = limit_of(limits.per_address_rpm)
         self._credentials = Limiter()
         self._per_credential = limit_of(limits.per_credential_rpm)
         self._projects = Limiter()
+        self._named_projects = Limiter()
+        """By what is asked for, whoever asks: kept apart from what callers with a credential have left."""
         self._per_project = limit_of(limits.per_project_rpm)
         self._clock = clock
         self._trusted = tuple(trusted_proxies)
@@ -97,6 +108,15 @@ class Door:
         verdict = self._addresses.take(address, limit=limit, now_s=self._clock.monotonic())
         self._judge(verdict, limit, passed, name="per_ip_rpm")
 
+    def admit_project(self, project: str, passed: Passed) -> None:
+        """Count a request that names a project, before anybody knows whether it may. Raises LimitReached."""
+        limit = self._per_project
+        if limit is None or not project:
+            return
+        key = project if len(project) <= PROJECT_KEY_CHARS_MAX else ""
+        verdict = self._named_projects.take(key, limit=limit, now_s=self._clock.monotonic())
+        self._judge(verdict, limit, passed, name="per_project_rpm")
+
     async def admit_principal(
         self,
         dialect: Dialect,
@@ -107,7 +127,10 @@ class Door:
     ) -> Principal:
         """Who asks: by the credential in the headers, or, where there is none, by the ticket. Raises NotAuthenticated,
         NotAllowed."""
-        principal = await self._who(dialect, headers, ticket)
+        if route.session:
+            principal = await self._visitor(dialect, headers)
+        else:
+            principal = await self._who(dialect, headers, ticket)
         passed.principal = principal
         self.check_scopes(route, principal)
         return principal
@@ -120,6 +143,12 @@ class Door:
                 raise
             return await self._authenticator.prove_ticket(ticket.text, conversation=ticket.conversation)
         return self._authenticator.proven(text) or await self._authenticator.prove(text)
+
+    async def _visitor(self, dialect: Dialect, headers: Mapping[str, str]) -> Principal:
+        text = dialect.credential(headers)
+        if self._sessions is None:
+            raise NotAuthenticated(REFUSED)
+        return await self._sessions.prove(text)
 
     def standing(self, dialect: Dialect, headers: Mapping[str, str], ticket: str) -> Standing:
         """What a request that was admitted proved who asks with, to be looked at again while its answer is read."""

@@ -33,15 +33,26 @@ class Cors:
         self._origins = frozenset(origins)
 
     def headers(self, dialect: Dialect | None, asked: Mapping[str, str]) -> RawHeaders:
-        """What the answer says to the page that asks; nothing if none does, or if it may not."""
+        """What the answer says to the page that asks; nothing if none does, or if it may not. A wire with headers of
+        its own says them to everybody."""
         origin = asked.get("origin")
-        if origin is None or dialect is None:
+        if dialect is None:
+            return []
+        if dialect.cors_headers:
+            own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in dialect.cors_headers]
+            return own if origin is None else [*own, _EXPOSE]
+        if origin is None:
             return []
         if ANY_ORIGIN in self._origins or ANY_ORIGIN in dialect.cors:
             return OPEN_TO_ALL
         if origin in self._origins or origin in dialect.cors:
             return [(b"access-control-allow-origin", origin.encode("latin-1")), _EXPOSE, (b"vary", b"origin")]
         return []
+
+
+def options(dialect: Dialect | None) -> Reply | None:
+    """The answer to OPTIONS of a wire that says the same to every page; None if that depends on who asks."""
+    return Reply(200, b"{}") if dialect is not None and dialect.cors_headers else None
 
 
 def preflight(asked: Mapping[str, str], methods: Sequence[str]) -> Reply | None:

@@ -46,7 +46,7 @@ Handler = Callable[[Principal, Any], Awaitable[object]]
 OpenHandler = Callable[[Any], Awaitable[object]]
 """…for anybody."""
 Prepare = Callable[[Principal, ops.StartTurn], Awaitable[ops.StartTurn]]
-"""What goes with a turn (what is `managed`, its `briefing`) is put into it."""
+"""What goes with a turn (what is `managed`, its `briefing`; its `staging`) is put into it."""
 Retell = Callable[[Principal, ops.StartTurn], Awaitable[tuple[ops.StartTurn, str]]]
 """A `whole` turn, with only what is new in its messages, and the title that the conversation has. Raises NotFound,
 NotAllowed."""
@@ -71,6 +71,7 @@ class Desk:
         clock: Clock,
         new_call: Callable[[], CallId],
         models: Models,
+        stage: Prepare | None = None,
         prepare: Prepare | None = None,
         retell: Retell | None = None,
         handlers: Mapping[type[Operation[Any]], Handler] | None = None,
@@ -86,6 +87,7 @@ class Desk:
         self._clock = clock
         self._new_call = new_call
         self._models = models
+        self._stage = stage
         self._prepare = prepare
         self._retell = retell
         self._handlers: dict[type[Operation[Any]], Handler] = {
@@ -167,6 +169,8 @@ class Desk:
         if turn.agent_or_default and turn.agent not in self._agents:
             turn = replace(turn, agent="")
         self._agent(turn.agent)
+        if turn.workflow is not None:
+            turn = await self._staged(principal, turn)
         self._check_messages(turn)
         _check_calls(principal, turn)
         await self._check_model(principal, turn)
@@ -187,6 +191,12 @@ class Desk:
                 principal, ops.UpdateConversation(turn.conversation, title=turn.title, private=turn.private)
             )
         return replace(started, title=turn.title or title)
+
+    async def _staged(self, principal: Principal, turn: ops.StartTurn) -> ops.StartTurn:
+        """With the workflow that answers it. Raises NotFound."""
+        if self._stage is None:
+            raise RuntimeError("nobody here knows of workflows")
+        return await self._stage(principal, turn)
 
     async def _check_model(self, principal: Principal, turn: ops.StartTurn) -> None:
         """Raises NotFound if the turn asks for a model that must be known, and is not."""

@@ -5,7 +5,7 @@ is compared only with the few patterns that share its beginning. Literal segment
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -83,27 +83,38 @@ class RouteTable:
     def find(self, method: str, path: str) -> tuple[Mounted, dict[str, str]]:
         """The route and its path parameters. Raises NotFound("route") or WrongMethod."""
         allowed: list[str] = []
+        owner: Dialect | None = None
+        for methods, params in self._matching(path):
+            mounted = methods.get(method)
+            if mounted is not None and (owner is None or mounted.dialect is owner):
+                return mounted, params
+            for other in methods.values():
+                # What is nearer to the path is whose path it is: no other dialect answers its other methods.
+                owner = owner or other.dialect
+                if other.dialect is owner:
+                    allowed.append(other.route.method)
+        if allowed:
+            raise WrongMethod("Method Not Allowed", allowed=tuple(dict.fromkeys(allowed)))
+        raise NotFound("Not Found", what="route")
+
+    def _matching(self, path: str) -> Iterator[tuple[dict[str, Mounted], dict[str, str]]]:
+        """Rows that answer the path under some method, the most literal first, and the parameters each finds in it."""
         methods = self._literal.get(path)
         if methods is not None:
-            mounted = methods.get(method)
-            if mounted is not None:
-                return mounted, {}
-            allowed.extend(methods)
+            yield methods, {}
         end = min(len(path), self._beginning_chars_max)
         while (end := path.rfind("/", 0, end)) >= 0:
             for pattern in self._patterns.get(path[: end + 1], ()):
                 match = pattern.regex.fullmatch(path)
                 if match is not None:
-                    mounted = pattern.methods.get(method)
-                    if mounted is not None:
-                        return mounted, match.groupdict()
-                    allowed.extend(pattern.methods)
-        if allowed:
-            raise WrongMethod("Method Not Allowed", allowed=tuple(dict.fromkeys(allowed)))
-        raise NotFound("Not Found", what="route")
+                    yield pattern.methods, match.groupdict()
 
     def owner(self, path: str) -> Dialect | None:
-        """The dialect in whose error shape an unknown path is answered: that of the longest prefix."""
+        """The dialect in whose error shape a path is answered that none of its routes answers: whose path it is under
+        another method, else that of the longest prefix."""
+        for methods, _ in self._matching(path):
+            for mounted in methods.values():
+                return mounted.dialect
         owned = [
             (len(prefix), dialect)
             for dialect in self._dialects

@@ -1,5 +1,7 @@
 """The model that is there when no language model is: a deterministic router. Fits `runtime.ports.Model`.
 
+    it is told what to say?  ──yes──►  say just that (`Prompt.plain`)
+      │ no
     it is told which tool to call?  ──yes──►  call it                                      (offline_forced)
       │ no
     the last message is a tool's result?  ──yes──►  answer from the results, by template   (offline_answers)
@@ -8,15 +10,20 @@
       │ no
     it is told to remember something, and can?  ──yes──►  remember it, for who asks alone
       │ no
+    another agent of the workflow fits it clearly better?  ──yes──►  hand over             (offline_handing)
+      │ no
     a tool fits the question?  ──yes──►  call it, or say what it still needs               (offline_routing)
       │ no
     something that is known to the project shares words with it?  ──yes──►  quote it
+      │ no
+    other agents of the workflow found something out?  ──yes──►  quote the last of it
       │ no
     say what this is, what it can do, and how to get a language model
 
 What the server looked up by itself before it asked (the `context` step) is background and no answer.
 
-It never pretends: every answer in words ends with a line that says what it is.
+It never pretends: every answer in words ends with a line that says what it is. What it is told to say is the server's
+own text, such as the result of a tool that is only played, and has no such line.
 """
 
 import re
@@ -30,9 +37,11 @@ from msgspec import Struct
 from dragoman.core.agents import ToolSpec
 from dragoman.core.messages import Message, ToolCall, ToolResult
 from dragoman.core.names import CallId
+from dragoman.core.workflows import TARGET, TRANSFER
+from dragoman.models import offline_handing as handing
 from dragoman.models.offline_answers import Result, answer
 from dragoman.models.offline_forced import arguments_for, share
-from dragoman.models.offline_reading import read
+from dragoman.models.offline_reading import Reading, read
 from dragoman.models.offline_routing import Choice, Index
 from dragoman.models.words import counted, in_words, last_asked
 from dragoman.runtime.ports import Prompt, ReplyDone, ReplyPiece, TextPiece
@@ -80,12 +89,12 @@ class Offline:
 
     async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
         """See the port. Usage counts words; a name the caller gave is ignored."""
-        said = _forced(prompt) or self._decide(prompt)
+        said = prompt.plain or _forced(prompt) or self._decide(prompt)
         if isinstance(said, ToolCall):
             spoken = f"{said.name} {said.arguments}"
             yield ReplyDone("", (said,), counted(prompt.messages, spoken), "tool_calls", model_name=NAME)
             return
-        text = said if _is_rewriting(prompt) else f"{said}\n\n{SIGNATURE}"
+        text = said if prompt.plain or _is_rewriting(prompt) else f"{said}\n\n{SIGNATURE}"
         if stream:
             for piece in _pieces(text):
                 yield TextPiece(piece)
@@ -95,20 +104,24 @@ class Offline:
 
     def _decide(self, prompt: Prompt) -> ToolCall | str:
         """A call to make, or what to say."""
-        asked = last_asked(prompt.messages)
+        messages, tools = handing.heard(prompt.messages), handing.without_transfer(prompt.tools)
+        asked = last_asked(messages)
         if _is_rewriting(prompt):
             return " ".join(asked.split())
-        results, background = _results(prompt.messages)
+        results, background = _results(messages)
         if results:
-            return answer(results)
-        remembered = _from_history(asked, prompt.messages)
+            return "\n\n".join(map(_told, results))
+        remembered = _from_history(asked, messages)
         if remembered:
             return remembered
         if call := _to_remember(asked, prompt):
             return call
-        choice = self._index(prompt.tools).choose(read(asked))
+        reading = read(asked)
+        choice = self._index(tools).choose(reading)
+        if call := _to_hand_over(reading, prompt, choice):
+            return call
         if choice is None:
-            return _known(asked, background) or _abstain(prompt.tools)
+            return _known(asked, background) or _passed_on(prompt.messages) or _abstain(tools)
         if choice.filled.missing:
             return _ask_for(choice)
         return _call(prompt, choice.tool, _flags_said(choice.tool) | choice.filled.arguments)
@@ -133,6 +146,30 @@ def _pieces(text: str) -> list[str]:
 def _call(prompt: Prompt, tool: ToolSpec, arguments: dict[str, Any]) -> ToolCall:
     number = 1 + sum(len(message.calls) for message in prompt.messages)
     return ToolCall(CallId(f"call_{number}"), tool.name, msgspec.json.encode(arguments).decode())
+
+
+def _to_hand_over(reading: Reading, prompt: Prompt, choice: Choice | None) -> ToolCall | None:
+    """The call that hands the question over to another agent, if one is clearly better placed."""
+    targets = handing.untried(handing.targets_of(prompt.tools), prompt.messages)
+    target = handing.chosen(reading, targets, choice.tool if choice else None)
+    tool = next((tool for tool in prompt.tools if tool.name == TRANSFER), None)
+    return _call(prompt, tool, {TARGET: target.name}) if target and tool else None
+
+
+def _told(result: Result) -> str:
+    """What a tool said, by template; what another agent reported, as it stands."""
+    if result.tool != TRANSFER:
+        return answer([result])
+    return _unsigned(result.content).removeprefix(f"{result.arguments.get(TARGET)}: ")
+
+
+def _passed_on(messages: Sequence[Message]) -> str:
+    line = _unsigned(handing.last_said(messages))
+    return f"This is what was found out before:\n\n{line}" if line else ""
+
+
+def _unsigned(text: str) -> str:
+    return text.replace(f"\n\n{SIGNATURE}", "")
 
 
 def _to_remember(asked: str, prompt: Prompt) -> ToolCall | None:

@@ -109,7 +109,7 @@ class Index:
         for score, at in scored[:CANDIDATES_MAX]:
             tool = self._tools[at]
             filled = fill(tool.parameters, reading)
-            covered = self._covered(reading.words, self._documents[at], filled.used)
+            covered = _covered(reading.words, self._documents[at], filled.used)
             score *= covered * covered * (MISSING_SHARE if filled.missing else 1.0)
             if covered > COVERED_MIN and score > best_score and not self._is_chance(filled, reading, at):
                 best, best_score = Choice(tool, filled), score
@@ -134,18 +134,24 @@ class Index:
                 score += rarity * weight * (SATURATION + 1) / (weight + scale)
         return score
 
-    def _covered(self, words: Sequence[str], document: _Document, used: frozenset[str]) -> float:
-        """The share of the words that the tool knows or uses: what a text is about counts more than what to do."""
-        known = whole = 0.0
-        for word in words:
-            worth = ACTION_WEIGHT if word in _ACTIONS else 1.0
-            whole += worth
-            found, weight = _found(word, document)
-            if word in used or (found == word and weight):
-                known += worth
-            elif weight:
-                known += worth * SYNONYM_WEIGHT
-        return known / whole if whole else 0.0
+
+def share_known(words: Sequence[str], tool: ToolSpec) -> float:
+    """The share of these words that a tool's description, or any other, has: from 0 to 1."""
+    return _covered(words, _document(tool), frozenset())
+
+
+def _covered(words: Sequence[str], document: _Document, used: frozenset[str]) -> float:
+    """The share of the words that the tool knows or uses: what a text is about counts more than what to do."""
+    known = whole = 0.0
+    for word in words:
+        worth = ACTION_WEIGHT if word in _ACTIONS else 1.0
+        whole += worth
+        found, weight = _found(word, document)
+        if word in used or (found == word and weight):
+            known += worth
+        elif weight:
+            known += worth * SYNONYM_WEIGHT
+    return known / whole if whole else 0.0
 
 
 def _found(word: str, document: _Document) -> tuple[str, float]:

@@ -19,8 +19,10 @@ def in_words(text: str) -> list[str]:
 
 
 def last_asked(messages: Iterable[Message]) -> str:
-    """The text of the last user message, "" if there is none."""
-    return next((message.text for message in reversed(tuple(messages)) if message.role == "user"), "")
+    """The text of the last message of the user, "" if there is none. One with a name is another agent's."""
+    return next(
+        (message.text for message in reversed(tuple(messages)) if message.role == "user" and not message.name), ""
+    )
 
 
 def _words_of(message: Message) -> int:

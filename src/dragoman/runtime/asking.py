@@ -38,11 +38,11 @@ class Asking:
         self._name = name
 
     async def __call__(
-        self, messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), choice: str = ""
+        self, messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), choice: str = "", plain: str = ""
     ) -> ReplyDone:
         """Raises as `known_model` does, and what the model raises."""
         model = await known_model(self._models, self._project, self._name)
-        async with aclosing(model.reply(Prompt(messages, tools, choice=choice), stream=True)) as pieces:
+        async with aclosing(model.reply(Prompt(messages, tools, choice=choice, plain=plain), stream=True)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, ReplyDone):
                     return piece

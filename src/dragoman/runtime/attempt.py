@@ -15,9 +15,11 @@ from dragoman.core.errors import Unavailable
 from dragoman.core.events import Entry
 from dragoman.core.names import Clock
 from dragoman.core.operations import TurnView
+from dragoman.core.workflows import Workflow
 from dragoman.runtime.ports import Claim, Log
 from dragoman.runtime.run_state import RunState
 from dragoman.runtime.waiting import ALL_BY_ITSELF
+from dragoman.runtime.workflow import Cast
 
 logger = logging.getLogger("dragoman.runtime")
 
@@ -64,6 +66,11 @@ class Attempt:
         self.past: tuple[TurnView, ...] = ()
         self.past_weights: tuple[int, ...] = ()
         self.model_name = ""
+        self.workflow: Workflow | None = None
+        self.cast: Cast | None = None
+        """The workflow that answers, once it is known who has the word."""
+        self.fault = ""
+        """Why the run cannot be carried on; it ends with this."""
         self.titling: asyncio.Task[str] | None = None
         self.pending: list[ev.Event] = []
         self._log = log

@@ -13,14 +13,22 @@ from dragoman.runtime.attempt import Attempt
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.fuses import blow
 from dragoman.runtime.replying import Replying
-from dragoman.runtime.tool_ports import CallContext, ToolOutcome, Tools
+from dragoman.runtime.tool_ports import CallContext, ToolOutcome, Tools, WorkflowTools
 
 
 class Calling:
     def __init__(
-        self, tools: Tools, replying: Replying, *, clock: Clock, counters: Counters, confirm_after_s: float
+        self,
+        tools: Tools,
+        workflow_tools: WorkflowTools | None,
+        replying: Replying,
+        *,
+        clock: Clock,
+        counters: Counters,
+        confirm_after_s: float,
     ) -> None:
         self._tools = tools
+        self._workflow_tools = workflow_tools
         self._replying = replying
         self._clock = clock
         self._counters = counters
@@ -63,6 +71,11 @@ class Calling:
         """A tool that this agent does not hold is not run, whoever talked the model into calling it. One that is never
         offered is run if it was not the model that called it."""
         spec = self._tools.spec(call.name)
+        if attempt.cast is not None and self._workflow_tools is not None:
+            offered = next((tool for tool in attempt.tools if tool.name == call.name), None)
+            staged = attempt.cast.staged(call.name, attempt.agent.name, offered)
+            if staged is not None:
+                return await self._workflow_tools.call(call, staged, _context(attempt, call, self._replying))
         held = any(tool.name == call.name for tool in attempt.tools)
         if spec is not None and not held and not (spec.offered is Offered.NEVER and _not_by_model(attempt, call)):
             return ToolOutcome(f"There is no tool {call.name}.", True, "unknown_tool")

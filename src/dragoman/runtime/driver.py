@@ -11,15 +11,17 @@ from functools import partial
 from typing import TypeVar, assert_never
 
 from dragoman.core import events as ev
-from dragoman.core.agents import AgentSpec, Repeat, ToolSpec
+from dragoman.core.agents import AgentSpec
 from dragoman.core.errors import Unavailable
 from dragoman.core.names import Clock
 from dragoman.core.operations import TurnView
 from dragoman.core.transcript import Transcript, completed
+from dragoman.core.workflows import Workflow
 from dragoman.runtime import machine
 from dragoman.runtime.attempt import Attempt, Sleep, insist
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.calling import Calling
+from dragoman.runtime.casting import Casting, WorkflowSource
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.fuses import blow
 from dragoman.runtime.keeping import HISTORY_CHARS_MAX
@@ -34,13 +36,14 @@ from dragoman.runtime.ports import (
 )
 from dragoman.runtime.replying import Replying
 from dragoman.runtime.run_state import RunState
-from dragoman.runtime.tool_ports import Tools
-from dragoman.runtime.waiting import policy_of
+from dragoman.runtime.tool_ports import Tools, WorkflowTools
 from dragoman.runtime.weights import CHARS_PER_TOKEN, turn_weight
 
 logger = logging.getLogger("dragoman.runtime")
 
 R = TypeVar("R")
+
+NO_WORKFLOWS: Mapping[str, Workflow] = {}
 
 
 _Work = (
@@ -52,6 +55,8 @@ _Work = (
     | machine.ResetReply
     | machine.AddCall
     | machine.GiveTitle
+    | machine.HandOver
+    | machine.Say
 )
 
 
@@ -82,6 +87,9 @@ class Driver:
         agents: Mapping[str, AgentSpec],
         *,
         default_agent: str,
+        workflows: WorkflowSource | None = None,
+        configured: Mapping[str, Workflow] = NO_WORKFLOWS,
+        workflow_tools: WorkflowTools | None = None,
         budget: Budget,
         clock: Clock,
         counters: Counters,
@@ -89,14 +97,14 @@ class Driver:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._log = log
-        self._tools = tools
-        self._agents = agents
-        self._default_agent = default_agent
+        self._casting = Casting(workflows, tools, agents, configured, default_agent=default_agent)
         self._budget = budget
         self._clock = clock
         self._counters = counters
         self._replying = Replying(models, tools, counters)
-        self._calling = Calling(tools, self._replying, clock=clock, counters=counters, confirm_after_s=lease_s / 3)
+        self._calling = Calling(
+            tools, workflow_tools, self._replying, clock=clock, counters=counters, confirm_after_s=lease_s / 3
+        )
         self._sleep = sleep
         self._past = Past()
 
@@ -118,8 +126,9 @@ class Driver:
     async def _go_on(self, attempt: Attempt, inbox: Inbox) -> Claim | None:
         while True:
             attempt.hear(inbox.take())
-            state, rules, now, tick = attempt.state, self._rules(attempt), self._clock.now(), self._clock.monotonic()
-            step = machine.next_step(state, self._budget, rules, attempt.policy, now=now, tick=tick)
+            if attempt.fault and attempt.state.end is None:
+                return await self._end(attempt, ev.RunFailed("workflow_gone", attempt.fault, attempt.state.usage))
+            step = self._next_step(attempt)
             match step:
                 case machine.AskModel():
                     failed = await self._replying.ask(attempt, step)
@@ -133,6 +142,13 @@ class Driver:
                     return None
                 case _:
                     await self._work(attempt, inbox, step)
+
+    def _next_step(self, attempt: Attempt) -> machine.Step:
+        now, tick = self._clock.now(), self._clock.monotonic()
+        rules = self._casting.rules(attempt)
+        return machine.next_step(
+            attempt.state, self._budget, rules, attempt.policy, now=now, tick=tick, cast=attempt.cast
+        )
 
     async def _work(self, attempt: Attempt, inbox: Inbox, step: _Work) -> None:
         """Whatever neither asks the model for a reply nor ends the run."""
@@ -151,6 +167,12 @@ class Driver:
                     attempt.note(ev.CallAdded(distinct))
             case machine.GiveTitle():
                 await self._replying.give_title(attempt)
+            case machine.HandOver():
+                self._casting.hand_over(attempt, step)
+                await attempt.commit()  # a reader hears of it, and a crash loses no reply, while the next agent thinks
+            case machine.Say(agent=agent, text=text):
+                attempt.note(ev.ReplyStarted(agent, ""))
+                attempt.note(ev.ReplyFinished(text))
             case _:
                 assert_never(step)
 
@@ -201,26 +223,13 @@ class Driver:
         if attempt.state.unread:
             raise NewerVersion("A newer version of the server began this run; it is left to one of those.")
         attempt.received = attempt.state.received
-        attempt.agent = self._agents.get(attempt.received.agent) or self._agents[self._default_agent]
-        attempt.tools = self._held(attempt)
-        if theirs := attempt.received.client_tools:
-            # The caller's own tool comes before ours of that name: a call can only mean one of them.
-            names = {tool.name for tool in theirs}
-            attempt.tools = (*(tool for tool in attempt.tools if tool.name not in names), *theirs)
-        attempt.policy = policy_of(attempt.agent, attempt.tools)
+        await self._casting.look_up(attempt)
         attempt.seq = seq
-        self._replying.check_brought(attempt)
         if seed is None or not seed.fresh:
             await self._remember(attempt)
+        self._casting.open(attempt)
+        self._replying.check_brought(attempt)
         return attempt
-
-    def _held(self, attempt: Attempt) -> tuple[ToolSpec, ...]:
-        """The server's own tools that this turn's model is offered."""
-        loop = attempt.state.loop
-        if not loop.tools or not (loop.own_tools or loop.only):
-            return ()
-        held = self._tools.specs(attempt.agent.tools, on_screen=bool(attempt.received.screen.items))
-        return held if loop.own_tools else tuple(tool for tool in held if tool.name in loop.only)
 
     async def _remember(self, attempt: Attempt) -> None:
         """Find the earlier turns: in memory if we served the last of them ourselves, else on the tape."""
@@ -269,14 +278,6 @@ class Driver:
         turns, weights = newest(turns, weights, chars_max=chars_max)
         # The turn that passes the measure is the last one kept: if none does, there are no more.
         self._past.keep(tape, entries[-1].seq, turns, weights, whole=sum(weights) <= chars_max)
-
-    def _rules(self, attempt: Attempt) -> Mapping[str, Repeat]:
-        """Of calls that a dead attempt began, whether or not the agent still holds those tools."""
-        state = attempt.state
-        if not state.interrupted_calls:
-            return {}
-        names = {call.name for call in state.open_calls.values() if call.id in state.interrupted_calls}
-        return {name: spec.repeat for name in names if (spec := self._tools.spec(name)) is not None}
 
     async def _end(self, attempt: Attempt, event: ev.Event) -> Claim | None:
         following = await attempt.finish(event)

@@ -173,7 +173,8 @@ def counted(end: Event, *, users: int, replied: bool) -> int:
 
 
 def counted_import(imported: ev.MessagesImported) -> int:
-    return sum(message.role in ("user", "assistant") and message.full_text != "" for message in imported.messages)
+    said = [message for message in imported.messages if message.role in ("user", "assistant") and message.full_text]
+    return sum(not message.is_internal for message in said)
 
 
 def weight_of_import(imported: ev.MessagesImported) -> int:

@@ -8,6 +8,10 @@
                     └──── ResetReply ◄────┘ reply is void              ▼                 │ are left
                                                                   End(completed)     End(needs_client)
 
+Where a workflow answers, `workflow.py` says who has the word: the text of an agent that speaks to other agents is no
+answer, but handed on (HandOver), and so is the word of one that asks for a transfer, once its other calls have their
+results.
+
 A limit that is reached, at any place, gives End(failed); so does a third attempt that died at work, and a wish to
 cancel gives End(cancelled). A call that was started by an attempt that died is run again
 if its tool may be (`Repeat`), and settled as `outcome_unknown` if not.
@@ -35,6 +39,7 @@ from dragoman.runtime.budgets import Budget, overrun
 from dragoman.runtime.loops import OVER_LIMIT, as_result, called_in, opening_call
 from dragoman.runtime.run_state import RunState
 from dragoman.runtime.waiting import ALL_BY_ITSELF, Policy
+from dragoman.runtime.workflow import NOT_HANDED_OVER, REFUSED, Cast, HandOver, is_greeting, last_report, transfers
 
 OUTCOME_UNKNOWN = (
     "The server stopped while this tool was at work. Whether it took effect is unknown and it was not run again. "
@@ -48,6 +53,8 @@ CLAIMS_MAX = 30
 """Attempts of any kind, so that a run that kills its process before it has said anything comes to an end too. Those
 that found it waiting for somebody are not counted: that has a deadline of its own."""
 REPLY_CUT = "Token limit reached. The model ended its reply because it had no room left for it."
+NO_ANSWER = "The model ended without an answer. Ask again."
+OTHERS_FIRST = "calls that somebody else must answer come first."
 RETRIES_EXHAUSTED = "The server stopped each time it worked on this answer, so it was not tried again."
 
 
@@ -100,6 +107,13 @@ class Wait(Struct, frozen=True):
     until: float
 
 
+class Say(Struct, frozen=True):
+    """Say this to the user as the agent, without asking a model."""
+
+    agent: str
+    text: str
+
+
 class ResetReply(Struct, frozen=True):
     from_seq: int
 
@@ -124,6 +138,8 @@ Step = (
     | RequestApprovals
     | RequestClientTool
     | Wait
+    | HandOver
+    | Say
     | ResetReply
     | End
     | Ended
@@ -138,9 +154,10 @@ def next_step(
     *,
     now: float,
     tick: float | None = None,
+    cast: Cast | None = None,
 ) -> Step:
     """What this run needs next. `rules` says what may be repeated, by tool name; one that is not in it is unknown and
-    harmless to call, since calling it only yields an error. `tick`: see WallTime."""
+    harmless to call, since calling it only yields an error. `tick`: see WallTime. `cast`: the workflow that answers."""
     if state.end is not None or state.received is None:
         return Ended()
     if state.cancelled_by is not None:
@@ -150,16 +167,35 @@ def next_step(
     if state.replying:
         return ResetReply(state.reply_seq or 0)
     if state.open_calls:
-        return _calls_due(state, rules, policy, now, _within(state, budget, state.time.by(now, tick)))
+        overspent = _within(state, budget, state.time.by(now, tick), cast)
+        return _calls_due(state, rules, policy, now, overspent, cast)
     if state.cut_short and state.loop.whole_replies:
         return End(ev.RunFailed("reply_cut", REPLY_CUT, state.usage))
     if state.loop.opening and (opening := _opening(state)) is not None:
         return AddCall(opening)
+    if cast is not None and (step := _word_goes(state, cast)) is not None:
+        return step
     if state.answered:
         titled = state.title_given or not state.loop.titled
         return End(ev.RunCompleted(state.usage)) if titled else GiveTitle()
     closing = 0 < state.loop.calls_max <= state.calls_made
-    return _within(state, budget, state.time.by(now, tick)) or AskModel(state.replies + 1, closing)
+    return _within(state, budget, state.time.by(now, tick), cast) or AskModel(state.replies + 1, closing)
+
+
+def _word_goes(state: RunState, cast: Cast) -> Step | None:
+    """What a workflow needs once nothing is called for; None = what any run needs."""
+    received = state.received.messages if state.received is not None else ()
+    if not state.replies and is_greeting(received):
+        return Say(cast.stage(state.handings).speaker, cast.workflow.greeting)
+    last = state.messages[-1] if state.messages else None
+    if not state.replies_here or last is None or last.role != "assistant" or last.calls or last.text:
+        return None
+    stage = cast.stage(state.handings)
+    internal = cast.member(stage.speaker).internal
+    if internal and (step := cast.after_text(stage)) is not None:
+        return step
+    report = last_report(state.messages, begun=len(received))
+    return Say(stage.speaker, report) if report else End(ev.RunFailed("no_answer", NO_ANSWER, state.usage))
 
 
 def _opening(state: RunState) -> ToolCall | None:
@@ -168,20 +204,37 @@ def _opening(state: RunState) -> ToolCall | None:
     return None if begun else opening_call(state.loop, state.messages)
 
 
-def _within(state: RunState, budget: Budget, elapsed_s: float) -> End | None:
-    """The end that a spent budget brings; None while there is some left."""
+def _within(state: RunState, budget: Budget, elapsed_s: float, cast: Cast | None) -> End | None:
+    """The end that a spent budget brings; None while there is some left. Each agent of a workflow has the steps of a
+    run, from when it is given the word (rowboat spec 4.3)."""
     counted = {} if state.loop.calls_max else state.repeats
     most = max(counted.items(), key=lambda item: item[1], default=(("", ""), 0))
     failed = overrun(
-        budget, replies=state.replies, usage=state.usage, elapsed_s=elapsed_s, tool=most[0][0], repeats=most[1]
+        budget,
+        replies=state.replies if cast is None else state.replies_here,
+        usage=state.usage,
+        elapsed_s=elapsed_s,
+        tool=most[0][0],
+        repeats=most[1],
     )
     return None if failed is None else End(failed)
 
 
-def _calls_due(state: RunState, rules: Mapping[str, Repeat], policy: Policy, now: float, overspent: End | None) -> Step:
+def _calls_due(
+    state: RunState,
+    rules: Mapping[str, Repeat],
+    policy: Policy,
+    now: float,
+    overspent: End | None,
+    cast: Cast | None,
+) -> Step:
     if state.loop.once:
         return End(ev.RunNeedsClient(tuple(state.open_calls.values()), state.usage))
-    ours = [call for call in state.open_calls.values() if call.name not in state.client_tools]
+    handing = transfers(state.open_calls.values()) if cast is not None else ()
+    if cast is not None and len(handing) == len(state.open_calls):
+        came = cast.transfer(cast.stage(state.handings), handing)
+        return came if isinstance(came, HandOver) else overspent or SettleCalls(came)
+    ours = [call for call in state.open_calls.values() if call.name not in state.client_tools and call not in handing]
     settled = (
         _settled(state, ours, rules)
         or _over_limit(state, ours)
@@ -199,6 +252,9 @@ def _calls_due(state: RunState, rules: Mapping[str, Repeat], policy: Policy, now
     until = state.waits.until()
     if until is not None:
         return Wait(until)
+    if handing:  # only the caller's own are left beside them: its turn may end here
+        why = REFUSED.format(why=OTHERS_FIRST)
+        return SettleCalls(tuple(ev.ToolReturned(call.id, why, True, code=NOT_HANDED_OVER) for call in handing))
     return _clients_due(state, now, overspent)
 
 

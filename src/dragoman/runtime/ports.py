@@ -296,6 +296,7 @@ class Prompt(Struct, frozen=True, gc=False):
     `model_name` is the name to put on the wire, "" = the model's configured one. `max_tokens` bounds the answer.
     `key` is stable over retries of the same reply: `run:reply number`. `choice`: which tool the model may call: "" =
     the provider's own way, `auto`, or the name of the one it must call. `temperature` None = the configured one.
+    `plain` is what a stand-in says that cannot invent anything, such as the offline router; "" = whatever it does.
     """
 
     messages: tuple[Message, ...]
@@ -305,6 +306,7 @@ class Prompt(Struct, frozen=True, gc=False):
     key: str = ""
     choice: str = ""
     temperature: float | None = None
+    plain: str = ""
 
 
 class TextPiece(Struct, frozen=True, gc=False):

@@ -52,35 +52,60 @@ class Reach:
 
     def check_url(self, url: str, *, field: str) -> str:
         """Its host. Raises BadRequest, with a sentence that names the field, for what may not be reached."""
-        parts = None
-        if len(url) <= URL_CHARS_MAX and url.isprintable() and " " not in url and "\\" not in url:
-            try:
-                parts = urlsplit(url)
-                parts.port  # noqa: B018 raises ValueError if it is none
-            except ValueError:
-                parts = None
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BadRequest(f"{field} must be an address such as https://host/path, of {URL_CHARS_MAX} characters.")
-        if parts.username is not None or parts.password is not None:
-            raise BadRequest(f"{field} may not hold a user or password; put them into the secrets.")
-        self.check_host(parts.hostname, field=field)
-        return parts.hostname
+        host = host_of(url, field=field)
+        self.check_host(host, field=field)
+        return host
 
     def check_host(self, host: str, *, field: str) -> None:
         """Raises BadRequest."""
-        if _NAME.fullmatch(host) is None:
-            # Clients turn ①⑥⑨ or a full-width dot into what they look like, behind our back.
-            raise BadRequest(
-                f"{field}: {host[:100]!a} is not the name of a host; write it with letters, digits, dots and -, others"
-                " as xn--…"
-            )
+        _check_letters(host, field=field)
         name = host.lower().rstrip(".")
         if not any(fnmatchcase(name, pattern) for pattern in self._hosts):
             raise BadRequest(f"{field}: {host} is not one of the hosts that connectors may reach ({SETTING}).")
         address = literal(name)
         refused = name in NEVER_NAMES if address is None else never(address)
-        if refused or (address is None and _NUMERIC.fullmatch(name)):
+        if refused or (address is None and is_numeric(name)):
             raise BadRequest(f"{field}: {host} is an address that connectors never reach.")
+
+
+def host_of(url: str, *, field: str) -> str:
+    """The host of an address that somebody gave, as it goes over the wire. Raises BadRequest for what is no plain
+    http(s) address: nothing that one reader takes for another host than the next."""
+    parts = None
+    if len(url) <= URL_CHARS_MAX and url.isprintable() and " " not in url and "\\" not in url:
+        try:
+            parts = urlsplit(url)
+            parts.port  # noqa: B018 raises ValueError if it is none
+            if "[" in parts.netloc and literal(parts.hostname or "") is None:
+                parts = None
+        except ValueError:
+            parts = None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadRequest(f"{field} must be an address such as https://host/path, of {URL_CHARS_MAX} characters.")
+    if parts.username is not None or parts.password is not None:
+        raise BadRequest(f"{field} may not hold a user or password; put them into the secrets.")
+    _check_letters(parts.hostname, field=field)
+    return parts.hostname
+
+
+def _check_letters(host: str, *, field: str) -> None:
+    if _NAME.fullmatch(host) is None:
+        # Clients turn ①⑥⑨ or a full-width dot into what they look like, behind our back.
+        raise BadRequest(
+            f"{field}: {host[:100]!a} is not the name of a host; write it with letters, digits, dots and -, others as"
+            " xn--…"
+        )
+
+
+def is_numeric(host: str) -> bool:
+    """Whether some resolvers take it for an IPv4 address."""
+    return _NUMERIC.fullmatch(host) is not None
+
+
+def is_local(host: str) -> bool:
+    """Whether it is a name that this machine goes by everywhere (RFC 6761, 6.3)."""
+    name = host.lower().rstrip(".")
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def literal(host: str) -> IPv4Address | IPv6Address | None:

@@ -7,9 +7,10 @@ from typing import Any, get_args
 from dragoman.core import events as ev
 from dragoman.core.errors import BadRequest, Conflict, Expired, Unavailable
 from dragoman.core.events import Entry
-from dragoman.core.messages import ToolCall, Usage
+from dragoman.core.messages import Message, ToolCall, ToolResult, Usage
 from dragoman.core.names import Principal, ProjectId, RunId, Tape
 from dragoman.core.operations import ConversationInfo, Following, Listening, Outcome, RunView, Started
+from dragoman.core.transcript import reply_message
 from dragoman.runtime.ports import Store
 from dragoman.runtime.visibility import no_run, readable
 
@@ -300,14 +301,25 @@ class OutcomeFold:
         self._text = ""
         self._replies = 0
         self._calls: list[ToolCall] = []
+        self._agent, self._reply_at = "", 0.0
+        self._answered: list[Message] = []
+        self._said_at: list[float] = []
         self._end: ev.RunEnd | None = None
 
     def add(self, entry: Entry) -> None:
         event = entry.event
-        if isinstance(event, ev.ReplyFinished):
+        if isinstance(event, ev.ReplyStarted):
+            self._agent, self._reply_at = event.agent, entry.at
+        elif isinstance(event, ev.ReplyFinished):
             self._text = event.text
             self._replies += 1
             self._calls.extend(event.calls)
+            self._say(reply_message(event, self._agent), self._reply_at)
+        elif isinstance(event, ev.CallAdded):
+            self._say(Message("assistant", (event.call,), name=self._agent), entry.at)
+        elif isinstance(event, ev.ToolReturned):
+            result = ToolResult(event.call_id, event.content, event.is_error, event.shown)
+            self._say(Message("tool", (result,)), entry.at)
         elif isinstance(event, ev.RunEnd):
             self._end = event
 
@@ -315,4 +327,17 @@ class OutcomeFold:
         if self._end is None:
             raise RuntimeError(f"run {started.run} has no end yet")
         usage: Usage = self._end.usage
-        return Outcome(started, self._end, self._text, self._replies, tuple(self._calls), usage)
+        return Outcome(
+            started,
+            self._end,
+            self._text,
+            self._replies,
+            tuple(self._calls),
+            usage,
+            tuple(self._answered),
+            tuple(self._said_at),
+        )
+
+    def _say(self, message: Message, at: float) -> None:
+        self._answered.append(message)
+        self._said_at.append(at)

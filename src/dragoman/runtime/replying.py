@@ -13,7 +13,8 @@ from dragoman.core import events as ev
 from dragoman.core.agents import ToolSpec
 from dragoman.core.errors import BackendFailed, DragomanError, Unavailable
 from dragoman.core.messages import Message, ToolCall
-from dragoman.runtime import history, loops, machine, titles
+from dragoman.core.operations import TurnView
+from dragoman.runtime import history, loops, machine, titles, workflow_view
 from dragoman.runtime.asking import known_model
 from dragoman.runtime.attempt import Attempt
 from dragoman.runtime.counters import Counters
@@ -30,8 +31,6 @@ from dragoman.runtime.ports import (
 from dragoman.runtime.tool_ports import Tools
 
 logger = logging.getLogger("dragoman.runtime")
-
-NO_ANSWER = "The model ended without an answer. Ask again."
 
 
 class Replying:
@@ -58,7 +57,7 @@ class Replying:
                 try:  # around the model alone: what the store raises means something else
                     piece = await anext(pieces)
                 except StopAsyncIteration:
-                    return ev.RunFailed("upstream_truncated", NO_ANSWER, attempt.state.usage)
+                    return ev.RunFailed("upstream_truncated", machine.NO_ANSWER, attempt.state.usage)
                 except DragomanError as error:
                     logger.warning("run %s: reply %d failed: %s: %s", attempt.claim.run, step.number, error.code, error)
                     return _failed(attempt, error)
@@ -78,6 +77,8 @@ class Replying:
     async def _take(self, attempt: Attempt, piece: ReplyPiece, *, closing: bool) -> bool:
         """Put a piece on the tape; True when it was the last."""
         match piece:
+            case TextPiece() | ThinkingPiece() if _is_internal(attempt):
+                pass  # it goes to other agents, and they read it whole
             case TextPiece(text=text):
                 attempt.note(ev.TextAdded(text))
                 await attempt.commit()
@@ -101,9 +102,17 @@ class Replying:
         if closing and (tool := attempt.state.loop.closing) is not None:
             text, closed_by = loops.closed(tool, text, calls)
             calls = ()
+        internal = _is_internal(attempt)
         attempt.note(
             ev.ReplyFinished(
-                text, calls, done.usage, done.finish_reason, done.thinking, closing=closed_by, masked=done.masked
+                "" if internal else text,
+                calls,
+                done.usage,
+                done.finish_reason,
+                done.thinking,
+                closing=closed_by,
+                masked=done.masked,
+                internal=text if internal else "",
             )
         )
         self._check(attempt, calls)
@@ -143,12 +152,17 @@ class Replying:
     # -- by the way ------------------------------------------------------------------------------------------------
 
     async def aside(
-        self, attempt: Attempt, messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), choice: str = ""
+        self,
+        attempt: Attempt,
+        messages: tuple[Message, ...],
+        tools: tuple[ToolSpec, ...] = (),
+        choice: str = "",
+        plain: str = "",
     ) -> ReplyDone:
         """Ask the run's model something that is no reply of the run. Nothing of it goes onto the tape; its LLM tokens
         are counted for the server and not for the run. Raises errors of the tree."""
         model, model_name = await self._model(attempt)
-        return await self._by_the_way(model, Prompt(messages, tools, model_name, choice=choice), attempt)
+        return await self._by_the_way(model, Prompt(messages, tools, model_name, choice=choice, plain=plain), attempt)
 
     async def _by_the_way(self, model: Model, prompt: Prompt, attempt: Attempt) -> ReplyDone:
         prompt = Prompt(
@@ -158,6 +172,7 @@ class Replying:
             key=f"{attempt.claim.run}:aside",
             choice=prompt.choice,
             temperature=attempt.state.loop.temperature,
+            plain=prompt.plain,
         )
         pieces = model.reply(prompt, stream=True)
         async with aclosing(pieces):
@@ -165,7 +180,7 @@ class Replying:
                 if isinstance(piece, ReplyDone):
                     self._counters.replied(piece.usage)
                     return piece
-        raise BackendFailed(NO_ANSWER, code="upstream_truncated")
+        raise BackendFailed(machine.NO_ANSWER, code="upstream_truncated")
 
     def _begin_title(self, attempt: Attempt) -> None:
         """While the model answers, it thinks of a title too."""
@@ -204,15 +219,32 @@ def _failed(attempt: Attempt, error: DragomanError) -> ev.RunFailed:
     return ev.RunFailed(error.code, error.detail, attempt.state.usage)
 
 
+def _is_internal(attempt: Attempt) -> bool:
+    """What is said now, is said to other agents."""
+    return attempt.cast is not None and attempt.cast.member(attempt.agent.name).internal
+
+
 def _prompt(attempt: Attempt, step: machine.AskModel, model_name: str) -> Prompt:
     received, agent, loop = attempt.received, attempt.agent, attempt.state.loop
     own = received.system or loop.once
     instructions = (received.system,) if own else (agent.instructions, *received.instructions)
+    past: Sequence[TurnView] = attempt.past
+    turn: Sequence[Message] = attempt.state.messages
+    if attempt.cast is not None:
+        instructions = (agent.instructions, received.system, *received.instructions)
+        past = workflow_view.past_texts(past)
+        turn = workflow_view.turn_messages(
+            turn,
+            attempt.state.handings,
+            received=len(received.messages),
+            viewer=agent.name,
+            nobody=received.agent,
+        )
     tools, choice = attempt.tools, ""
     if received.loop is not None:
         tools, choice = _offer(attempt, step)
     return Prompt(
-        history.prompt(instructions, attempt.past, attempt.state.messages, tokens_max=agent.history_tokens),
+        history.prompt(instructions, past, turn, tokens_max=agent.history_tokens),
         tools,
         model_name=model_name,
         key=f"{attempt.claim.run}:{step.number}",

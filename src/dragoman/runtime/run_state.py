@@ -6,6 +6,7 @@ from dragoman.core import events as ev
 from dragoman.core.agents import Loop, ToolSpec
 from dragoman.core.messages import Message, Part, Text, ToolCall, ToolResult, Usage
 from dragoman.core.names import CallId
+from dragoman.core.workflows import TRANSFER
 from dragoman.runtime.budgets import WallTime
 from dragoman.runtime.loops import awaiting, called_in
 from dragoman.runtime.waiting import Waits
@@ -74,6 +75,10 @@ class RunState:
         self.cut_short = False
         """The last reply was ended by its model's limit."""
         self.title_given = False
+        self.handings: list[ev.HandedOver] = []
+        """Hand-overs between agents of a workflow, in order."""
+        self.replies_here = 0
+        """Replies since the last of them."""
         self.end: ev.Event | None = None
         self.weight = 0
         """Characters of this turn's messages."""
@@ -122,6 +127,8 @@ class RunState:
         match event:
             case ev.HandedOver(to_agent=to_agent):
                 self.agent = to_agent
+                self.handings.append(event)
+                self.replies_here = 0
             case ev.CancelAsked(by=by):
                 self.cancelled_by = by
             case ev.Unread():
@@ -178,10 +185,13 @@ class RunState:
         parts: list[Part] = []
         if event.text:
             parts.append(Text(event.text))
+        if event.internal:
+            parts.append(Text(event.internal, hidden=True))
         parts.extend(event.calls)
         self._say(Message("assistant", tuple(parts), name=self.agent))
         self.replying, self.reply_seq = False, None
         self.replies += 1
+        self.replies_here += 1
         self.usage += event.usage
         self.cut_short = event.finish_reason == "length"
         self.calls = event.calls
@@ -189,6 +199,8 @@ class RunState:
         self.started_calls, self.interrupted_calls = set(), set()
         for call in event.calls:
             self.used_call_ids.add(call.id)
+            if call.name == TRANSFER:
+                continue  # a workflow has limits of its own for those
             key = (call.name, call.arguments)
             self.repeats[key] = self.repeats.get(key, 0) + 1
 

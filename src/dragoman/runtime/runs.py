@@ -117,9 +117,15 @@ class Runs:
             screen=turn.screen,
             whole=turn.whole,
             restates=turn.restates,
+            staging=turn.staging,
         )
         created = ev.ConversationCreated(
-            principal.project, turn.conversation, origin=turn.origin, owner=principal.owner, title=turn.title
+            principal.project,
+            turn.conversation,
+            origin=turn.origin,
+            owner=principal.owner,
+            title=turn.title,
+            workflow=turn.staging.workflow if turn.staging is not None else "",
         )
         accepted = await self._store.accept(
             NewTurn(

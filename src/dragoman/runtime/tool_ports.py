@@ -9,6 +9,7 @@ from dragoman.core.agents import ToolSpec
 from dragoman.core.messages import Message, ToolCall
 from dragoman.core.names import ProjectId
 from dragoman.core.screen import NO_SCREEN, Screen
+from dragoman.core.workflows import Member, Staging, WorkflowTool
 from dragoman.runtime.ports import ReplyDone
 
 
@@ -16,7 +17,7 @@ class Ask(Protocol):
     """Asks the model of a turn something that is no reply of it."""
 
     async def __call__(
-        self, messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), choice: str = ""
+        self, messages: tuple[Message, ...], tools: tuple[ToolSpec, ...] = (), choice: str = "", plain: str = ""
     ) -> ReplyDone:
         """As `Prompt` has it. Raises BackendFailed."""
         ...
@@ -77,4 +78,23 @@ class Tools(Protocol):
 
         Never raises but for cancellation: what goes wrong is an outcome with `is_error` and a sentence for the model.
         """
+        ...
+
+
+class StagedCall(Struct, frozen=True, gc=False):
+    """A call of a workflow's tool: whose it is, and how the turn is staged. `tool` None: the call is of `SEARCH`, or of
+    a tool of the server's that the turn mocks, whose spec `spec` is."""
+
+    member: Member
+    staging: Staging
+    tool: WorkflowTool | None = None
+    spec: ToolSpec | None = None
+
+
+class WorkflowTools(Protocol):
+    """What runs the tools of workflows: webhooks, MCP servers, models that invent results, searches in sources."""
+
+    async def call(self, call: ToolCall, staged: StagedCall, context: CallContext) -> ToolOutcome:
+        """Check the arguments and run it, within its timeout and the output cap. What the turn mocks comes before what
+        the tool is (rowboat spec 4.5 and Q18). Never raises but for cancellation, as `Tools.call`."""
         ...

@@ -23,6 +23,7 @@ from dragoman.runtime.documents import Documents, prepare_whole
 from dragoman.runtime.resources import Resources
 from dragoman.runtime.runs import Changed
 from dragoman.runtime.tunnels import Tunnels
+from dragoman.runtime.widget import WidgetChats
 from dragoman.server.house import House
 
 
@@ -43,10 +44,15 @@ class Answerers:
         self._resources = Resources(house.records, house.store, house.sealer, house.clock, new_id=lambda: str(uuid4()))
         self._decisions = Decisions((house.store, house.ephemeral), house.clock)
         self._tunnels = Tunnels(house.records, self._decisions.waiting, house.clock)
+        self._chats = WidgetChats(house.records, house.conversations, house.clock)
         self._briefings = Briefings(house.knowledge, house.tools, agents, default_agent=house.config.defaults.agent)
         self._documents = Documents(
             house.store, house.conversations, Naming(house.access), house.clock, new_id=new_id, changed=changed
         )
+
+    async def stage(self, principal: Principal, turn: StartTurn) -> StartTurn:
+        """The workflow that answers a turn that wants one."""
+        return await self._house.stagings.prepare(principal, await self._chats.prepare(principal, turn))
 
     async def prepare(self, principal: Principal, turn: StartTurn) -> StartTurn:
         """All that goes with a managed turn, and with one that has a briefing."""
@@ -63,7 +69,7 @@ class Answerers:
         accounts = ServiceAccounts(house.access, house.records, house.mint, house.authenticator, house.clock)
         tickets = Tickets(self._pepper, house.clock, reading(house))
         parts = (
-            *(accounts, tickets, self._resources, self._decisions, self._tunnels),
+            *(self._chats, accounts, tickets, self._resources, self._decisions, self._tunnels),
             *(self._briefings, self._documents, house.knowledge, house.context, house.connectors, house.datasets),
         )
         return {operation: handler for part in parts for operation, handler in part.handlers().items()}
@@ -90,9 +96,10 @@ def open_handlers(house: House, pepper: Pepper) -> Mapping[type[Operation[Any]],
         random_bytes=os.urandom,
     )
     default = house.config.defaults.agent
-    agents = (default, *(name for name in house.config.agents if name != default))
+    known = (*house.config.agents, *house.workflows.configured)
+    agents = (default, *(name for name in known if name != default))
 
     async def about(operation: AboutServer) -> ServerAbout:
         return ServerAbout(__version__, agents)
 
-    return {**login.open_handlers(), AboutServer: about}
+    return {**login.open_handlers(), **house.sessions.open_handlers(), AboutServer: about}

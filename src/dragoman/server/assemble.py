@@ -9,11 +9,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 from dragoman import __version__
 from dragoman.access.credentials import Authenticator
 from dragoman.access.minting import Mint
 from dragoman.access.pepper import Pepper, load_pepper
+from dragoman.access.widget_sessions import WidgetSessions
 from dragoman.core.agents import AgentSpec
 from dragoman.core.errors import DragomanError
 from dragoman.core.names import CallId, ConversationId, ProjectId, RunId
@@ -43,9 +45,13 @@ from dragoman.server.conversation_files import ConversationFileWriter
 from dragoman.server.equipping import equip
 from dragoman.server.house import NO_PARTS, House, Parts
 from dragoman.server.lifespan import Lifespan, lifespan
+from dragoman.server.staging_parts import agents_of
 from dragoman.server.tool_patterns import unmatched
+from dragoman.server.workflow_tables import workflow_warnings
 from dragoman.stores.memory import MemoryStore
 from dragoman.stores.sqlite.store import open_store
+from dragoman.tools.mcp.toolset import register_mcp
+from dragoman.tools.registry import Registry
 from dragoman.wire.dialect import ConversationFiles, Dialect
 
 logger = logging.getLogger("dragoman.server")
@@ -84,7 +90,13 @@ async def open_house(
         house.dialects = _dialects(config, parts)
         counters = Counters()
         equip(house, stack, parts, counters, pepper)
-        house.warnings = unmatched(config.agents, house.tools.specs(("*",)))
+        house.sessions = WidgetSessions(
+            house.settings, house.access, pepper, house.clock, new_guest=lambda: str(uuid4())
+        )
+        if parts.tools is None and isinstance(house.tools, Registry) and house.mcp.configured:
+            await register_mcp(house.tools, house.mcp.pins, house.mcp, tuple(house.mcp.configured.values()))
+        slips = unmatched(config.agents, house.tools.specs(("*",)), house.workflows.configured)
+        house.warnings = (*slips, *workflow_warnings(config))
         span = await stack.enter_async_context(lifespan())
         _build_runtime(house, span, counters, pepper, writer=writer)
         _build_edge(house, span, counters)
@@ -160,7 +172,7 @@ def _dialects(config: Config, parts: Parts) -> tuple[Dialect, ...]:
 
 def _build_runtime(house: House, span: Lifespan, counters: Counters, pepper: Pepper, *, writer: bool) -> None:
     config = house.config
-    agents: dict[str, AgentSpec] = {name: table.spec(name) for name, table in config.agents.items()}
+    agents = agents_of(config, house.workflows.configured)
     wanted = _files(house) if writer else []
     writers: list[ConversationFileWriter] = []
 
@@ -177,6 +189,9 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters, pepper: Pep
             house.tools,
             agents,
             default_agent=config.defaults.agent,
+            workflows=house.workflows,
+            configured=house.workflows.configured,
+            workflow_tools=house.workflow_tools,
             budget=config.limits.run.budget,
             clock=house.clock,
             counters=counters,
@@ -222,6 +237,7 @@ def _seat(
         facts=_facts(house),
         clock=house.clock,
         new_call=lambda: CallId(f"call_{secrets.token_hex(8)}"),
+        stage=answering.stage,
         prepare=answering.prepare,
         retell=answering.retell,
         handlers=answering.handlers(),
@@ -269,7 +285,7 @@ def _build_edge(house: House, span: Lifespan, counters: Counters) -> None:
     )
     server = config.server
     proxies = networks(server.trusted_proxies)
-    door = Door(house.authenticator, limits, house.clock, trusted_proxies=proxies)
+    door = Door(house.authenticator, limits, house.clock, trusted_proxies=proxies, sessions=house.sessions)
     readiness = Readiness(
         draining=lambda: house.app.draining, probe=lambda: house.store.probe(), spawn=span.spawn, clock=house.clock
     )

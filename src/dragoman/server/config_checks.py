@@ -14,7 +14,7 @@ from dragoman.access.projects import check_project_id
 from dragoman.core.errors import BadRequest
 from dragoman.models.openai_request import OURS
 from dragoman.models.retrying import CONNECT_TOTAL_S
-from dragoman.server import masking_rules
+from dragoman.server import masking_rules, workflow_tables
 from dragoman.server.config_reading import Faults, nearest
 from dragoman.server.config_shapes import (
     ASSISTANT,
@@ -49,13 +49,18 @@ DRAIN_MAX_S = 600
 APPROVAL_MAX_S = 86_400
 """A run that waits keeps its conversation from going on."""
 
-CONNECTION_KINDS = ("prometheus", "elasticsearch")
+MCP = "mcp"
+WEBHOOK = "webhook"
+CONNECTION_KINDS = ("prometheus", "elasticsearch", MCP, WEBHOOK)
+MCP_TRANSPORTS = ("http", "sse", "stdio")
+MCP_TIMEOUT_MAX_S = 600
+"""A turn may not take longer either, unless it is told to."""
 
 REFUSED_KINDS: Mapping[str, Mapping[str, str]] = {
     "models": {"provider": 'kind "provider" is not part of this version; use kind "openai" for any compatible server'},
     "connections": {
         kind: f'kind "{kind}" is not part of this version; known are: {", ".join(CONNECTION_KINDS)}'
-        for kind in ("grafana", "mcp", "webhook")
+        for kind in ("grafana",)
     },
 }
 """Kinds that are documented and cannot be had yet, with what to say."""
@@ -95,6 +100,10 @@ def check(config: Config, faults: Faults) -> None:
             faults.add(f"agents.{name}.model", _no_such("model", agent.model, config.models))
         if not 1 <= agent.approval_s <= APPROVAL_MAX_S:
             faults.add(f"agents.{name}.approval", f"must be from 1s to {show_duration(APPROVAL_MAX_S)}")
+    for name in config.workflows:
+        if name in config.agents:
+            faults.add(f"workflows.{name}", "an agent has this name too, and callers ask for either by it; rename one")
+    workflow_tables.read_workflows(config, faults)
     for name, connection in config.connections.items():
         _check_connection(f"connections.{name}", connection, faults)
     masking_rules.finders(config.anonymization.rules, faults)
@@ -196,12 +205,14 @@ def _check_defaults(config: Config, faults: Faults) -> None:
         faults.add("defaults.project", error.detail)
     for key, name, known in (
         ("model", defaults.model, list(config.models)),
-        ("agent", defaults.agent, list(config.agents)),
+        ("agent", defaults.agent, [*config.agents, *config.workflows]),
     ):
         if not name:
             faults.add(f"defaults.{key}", f"is not set, and there are several: {', '.join(known)}")
         elif name not in known:
             faults.add(f"defaults.{key}", _no_such(key, name, known))
+    if defaults.workflow and defaults.workflow not in config.workflows:
+        faults.add("defaults.workflow", _no_such("workflow", defaults.workflow, config.workflows))
 
 
 def _check_model(name: str, table: ModelTable, models: Mapping[str, ModelTable], faults: Faults) -> None:
@@ -247,7 +258,44 @@ def _check_connection(path: str, table: ConnectionTable, faults: Faults) -> None
         faults.add(
             f"{path}.kind", refused or f'there is no kind "{table.kind}"; {nearest(table.kind, CONNECTION_KINDS)}'
         )
-    _check_url(f"{path}.url", table.url, faults)
+    if table.kind == MCP:
+        _check_mcp(path, table, faults)
+    elif not table.url:
+        faults.add(f"{path}.url", "is missing")
+    else:
+        _check_url(f"{path}.url", table.url, faults)
+    if table.kind != MCP:
+        for key, given in (("transport", table.transport), ("command", table.command), ("env", table.env)):
+            if given:
+                faults.add(f"{path}.{key}", f'is for the kind "{MCP}"; take it out')
+
+
+def _check_mcp(path: str, table: ConnectionTable, faults: Faults) -> None:
+    if table.transport and table.transport not in MCP_TRANSPORTS:
+        faults.add(
+            f"{path}.transport",
+            f'there is no transport "{table.transport}"; {nearest(table.transport, MCP_TRANSPORTS)}',
+        )
+    elif table.url and table.command:
+        faults.add(path, "has both url and command; a server is reached either way")
+    elif table.command or table.transport == "stdio":
+        if not table.command or not table.command[0]:
+            faults.add(f"{path}.command", 'must name a program: command = ["uvx", "mcp-server-time"]')
+        if table.transport not in ("", "stdio"):
+            faults.add(f"{path}.transport", f'is "{table.transport}", and a command speaks stdio')
+        if table.key or table.headers:
+            faults.add(path, "has no use for key and headers: a command is given its secrets by env")
+    elif not table.url:
+        faults.add(f"{path}.url", "is missing; a server that is a program on this machine has a command instead")
+    else:
+        _check_url(f"{path}.url", table.url, faults)
+        if table.env:
+            faults.add(f"{path}.env", "is for a command; take it out")
+    for name, value in table.request_headers:
+        if not (value.isascii() and value.isprintable()):
+            faults.add(path, f"the header {name} must be one line of printable ASCII")
+    if not 0 < table.timeout_s <= MCP_TIMEOUT_MAX_S:
+        faults.add(f"{path}.timeout", f"must be longer than nothing and {show_duration(MCP_TIMEOUT_MAX_S)} at most")
 
 
 def _check_url(path: str, url: str, faults: Faults) -> None:

@@ -244,8 +244,9 @@ class Reader:
 
     def _json(self, value: object, path: str) -> object:
         """A value of any shape that can be sent on as JSON: TOML's dates, nan and inf cannot."""
-        if isinstance(value, dict):
-            return self._dict(cast("dict[str, object]", value), object, path)
+        if isinstance(value, dict):  # whose keys are somebody else's names, such as those of a JSON Schema
+            table = cast("dict[str, object]", value)
+            return {name: self.read(item, object, _join(path, name)) for name, item in table.items()}
         if isinstance(value, list):
             return [self.read(item, object, path) for item in cast("list[object]", value)]
         if isinstance(value, str) and _VARIABLE.fullmatch(value):

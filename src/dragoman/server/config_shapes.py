@@ -79,6 +79,9 @@ class Defaults(Struct, frozen=True):
     project: str = "default"
     model: str = ""
     agent: str = ""
+    """An agent, or a workflow."""
+    workflow: str = ""
+    """A workflow that is the published one of each project that has published none; "" = none is."""
 
 
 class Timeouts(Struct, frozen=True):
@@ -146,12 +149,25 @@ class AgentTable(Struct, frozen=True):
 
 
 class ConnectionTable(Struct, frozen=True):
-    """A named outside system. `headers` go with every request; `key` becomes the Authorization its kind wants."""
+    """A named outside system. `headers` go with every request; `key` becomes the Authorization its kind wants.
+
+    From `transport` on: for the kind `mcp` alone, which has either `url` or `command`; all others need a `url`.
+    """
 
     kind: str
-    url: str
+    url: str = ""
     key: Secret = Secret("")
     headers: dict[str, Secret] = field(default_factory=dict[str, Secret])
+    transport: str = ""
+    """"http", "sse" or "stdio"; "" = stdio if there is a `command`, else http, and sse if that is not spoken."""
+    command: tuple[str, ...] = ()
+    """A program that is the server, and its arguments."""
+    env: tuple[str, ...] = ()
+    """Names of variables of our environment that the program is given besides a few harmless ones."""
+    timeout_s: Seconds = field(default=Seconds(30), name="timeout")
+    """What one call may take, with connecting."""
+    tools: tuple[str, ...] = ("*",)
+    """Patterns of those of its tools that may be used."""
 
     @property
     def request_headers(self) -> tuple[tuple[str, str], ...]:
@@ -226,6 +242,8 @@ class Config(Struct, frozen=True):
     defaults: Defaults = Defaults()
     models: dict[str, ModelTable] = field(default_factory=dict[str, ModelTable])
     agents: dict[str, AgentTable] = field(default_factory=dict[str, AgentTable])
+    workflows: dict[str, object] = field(default_factory=dict[str, object])
+    """Read by `workflow_tables.py`."""
     connections: dict[str, ConnectionTable] = field(default_factory=dict[str, ConnectionTable])
     connectors: ConnectorsTable = ConnectorsTable()
     anonymization: Anonymization = Anonymization()

@@ -75,6 +75,8 @@ class Overrides:
         for field in fields_of(Config):
             if get_origin(field.type) is dict:
                 inner = get_args(field.type)[1]
+                if inner is object:
+                    continue  # what stands in such tables is not for variables
                 paths = {path for member in members_of(inner).values() or (inner,) for path in _leaves(member)}
                 if members_of(inner):
                     paths.add(("kind",))

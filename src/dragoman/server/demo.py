@@ -1,7 +1,7 @@
 """The demo: a real server in a process of its own, and each system's documented examples sent to it over HTTP.
 
-a home of its own, a seeded workspace, the offline model -> serve on a free loopback port -> every installed dialect's
-examples, one after the other -> on a terminal keep serving until Ctrl-C, else stop
+a home of its own, a seeded workspace, the offline model -> serve on a free loopback port -> a workflow published in it
+-> every installed dialect's examples, one after the other -> on a terminal keep serving until Ctrl-C, else stop
 """
 
 import codecs
@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from dragoman.core.errors import DragomanError, NotAuthenticated, Unavailable
 from dragoman.dialects import installed
 from dragoman.edge.routes import RouteTable
+from dragoman.server import demo_workflow
 from dragoman.server.config_checks import SYSTEMS
 from dragoman.server.config_sources import PREFIX
 from dragoman.server.safe_start import ADMIN_FILE
@@ -166,6 +167,9 @@ def run_demo(home: Path, out: TextIO) -> int:
         credential = credential_file.read_text().strip()
         out.write(f"CREDENTIAL=$(cat {shlex.quote(str(credential_file))})\n")
         dialects = installed()
+        if any(dialect.name == demo_workflow.DIALECT for dialect in dialects):
+            version = demo_workflow.publish(home)
+            out.write(f"The workflow {version.name} answers in its project\n")
         failed = [fault for dialect in dialects for fault in show_dialect(dialect, url, credential, out)]
         stays = out.isatty() and not failed
         out.write(closing_words(dialects, url, credential_file, stays=stays))

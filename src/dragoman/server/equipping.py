@@ -30,6 +30,7 @@ from dragoman.server.config import BadConfig, workspace_folder
 from dragoman.server.config_shapes import Config, ConnectionTable, ModelTable, OfflineModel, OpenAIModel, ScriptedModel
 from dragoman.server.house import House, Parts
 from dragoman.server.masking_rules import masker as masker_of
+from dragoman.server.staging_parts import equip_workflows
 from dragoman.tools.connections.connection import Connection
 from dragoman.tools.connections.dataset_info import DatasetHandlers
 from dragoman.tools.connections.toolset import register_connections
@@ -40,6 +41,9 @@ from dragoman.tools.knowledge import register_knowledge
 from dragoman.tools.registry import Registry
 from dragoman.tools.workspace.toolset import register_workspace
 
+OF_WORKFLOWS = ("mcp", "webhook")
+"""Kinds of connections that are asked by way of tools of their own."""
+
 
 def equip(house: House, stack: AsyncExitStack, parts: Parts, counters: Counters, pepper: Pepper) -> None:
     """Open all of it; the house must have its stores. Raises BadConfig."""
@@ -48,6 +52,8 @@ def equip(house: House, stack: AsyncExitStack, parts: Parts, counters: Counters,
     egress = Egress()
     stack.push_async_callback(egress.close)
     connections = tuple(_connection(name, table) for name, table in config.connections.items())
+    equip_workflows(house, egress, connections)
+    connections = tuple(each for each in connections if each.kind not in OF_WORKFLOWS)
     reach = Reach(config.connectors.hosts)
     executor = ConnectorExecutor(
         reach=reach,

@@ -9,6 +9,7 @@ from dragoman.access.credentials import Authenticator
 from dragoman.access.minting import Mint
 from dragoman.access.ports import AccessStore
 from dragoman.access.sealing import Sealer
+from dragoman.access.widget_sessions import WidgetSessions
 from dragoman.core.names import Clock, ProjectId
 from dragoman.core.records import Records
 from dragoman.edge.asgi import App
@@ -21,10 +22,16 @@ from dragoman.runtime.context import ContextStep
 from dragoman.runtime.conversations import Conversations
 from dragoman.runtime.knowledge import KnowledgeBase
 from dragoman.runtime.ports import Model, Store
+from dragoman.runtime.project_settings import ProjectSettings
 from dragoman.runtime.runs import Runs
-from dragoman.runtime.tool_ports import Tools
+from dragoman.runtime.sources import Sources
+from dragoman.runtime.staging import Stagings
+from dragoman.runtime.test_profiles import TestProfiles
+from dragoman.runtime.tool_ports import Tools, WorkflowTools
+from dragoman.runtime.workflows import Workflows
 from dragoman.server.config_shapes import Config
 from dragoman.tools.connections.dataset_info import DatasetHandlers
+from dragoman.tools.mcp.caller import McpCaller
 from dragoman.wire.dialect import Dialect
 
 
@@ -58,6 +65,7 @@ class House:
         self.records: Records
         self.authenticator: Authenticator
         self.mint: Mint
+        self.sessions: WidgetSessions
         self.sealer: Sealer
         self.models: ConnectedModels
         self.connectors: Connectors
@@ -65,6 +73,13 @@ class House:
         self.context: ContextStep
         self.datasets: DatasetHandlers
         self.tools: Tools
+        self.settings: ProjectSettings
+        self.sources: Sources
+        self.workflows: Workflows
+        self.profiles: TestProfiles
+        self.stagings: Stagings
+        self.mcp: McpCaller
+        self.workflow_tools: WorkflowTools
         self.runs: tuple[Runs, ...]
         self.conversations: Conversations
         self.desk: Desk

@@ -4,23 +4,25 @@
                                              └────► ToolFailed: denied, timeout, tool_failed
 
 A model names a connection; it never writes a URL. So addresses are the operator's word, and private ones are fine:
-a Prometheus lives at 10.x. No tool takes a URL from a model; one that did would need every address it resolves to
-checked against the special ranges and pinned, which is not done here.
+a Prometheus lives at 10.x. Those that a project's people give are not: such a target is `guarded`, what its host
+resolves to is checked against the special ranges, and nothing else is connected to (`vetting.py`).
 
 Redirects are not followed, proxies of the environment not used, cookies not kept. Bodies are unpacked by us, piece by
 piece, so that a small answer cannot unpack to a large one.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import quote, urlencode
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from msgspec import Struct
 from yarl import URL
 
 from dragoman.core.errors import ToolFailed
 from dragoman.tools.patterns import glob
+from dragoman.tools.vetting import AddressDenied, PeerDenied, Policy, denied, open_connector, vetted_url
 
 CONNECT_S = 5.0
 TOTAL_S = 30.0
@@ -30,6 +32,9 @@ HEADERS_BYTES_MAX = 64 * 1024
 CHUNK_BYTES = 64 * 1024
 PATH_CHARS_MAX = 2_000
 INTERNAL_CHARS_MAX = 500
+
+NOTHING_INSIDE = Policy()
+"""What guarded targets are held to."""
 
 _PATH_SAFE = "/!$&'()*+,;=:@-._~"
 _PATH_REFUSED = frozenset("\\%?#")
@@ -44,12 +49,14 @@ class Allowed(Struct, frozen=True):
 
 
 class Target(Struct, frozen=True):
-    """An outside system. `name` is what sentences call it; `headers` go with every request and may be secrets."""
+    """An outside system. `name` is what sentences call it; `headers` go with every request and may be secrets.
+    `guarded` = its url is not the operator's word."""
 
     name: str
     url: str
     allow: tuple[Allowed, ...]
     headers: tuple[tuple[str, str], ...] = ()
+    guarded: bool = False
 
     def __repr__(self) -> str:
         return f"Target({self.name!r})"
@@ -61,6 +68,14 @@ class Answer(Struct, frozen=True):
     status: int
     media_type: str
     body: bytes
+
+
+class NotReached(ToolFailed):
+    """No connection came about: nothing was sent, so nothing was done."""
+
+
+class BrokeOff(ToolFailed):
+    """It was sent, and perhaps received, but no whole answer came."""
 
 
 def base_url(url: str, *, name: str) -> URL:
@@ -83,12 +98,22 @@ class Egress:
     """The client. Make it anywhere, use it on one event loop, close it there."""
 
     def __init__(
-        self, *, connect_s: float = CONNECT_S, total_s: float = TOTAL_S, body_bytes_max: int = BODY_BYTES_MAX
+        self,
+        *,
+        connect_s: float = CONNECT_S,
+        total_s: float = TOTAL_S,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        policy: Policy = NOTHING_INSIDE,
+        resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=connect_s)
+        """`policy` is for guarded targets. `resolver` makes what looks names up, in the running loop."""
+        self._connect_s = connect_s
         self._total_s = total_s
         self._body_bytes_max = body_bytes_max
-        self._session: aiohttp.ClientSession | None = None
+        self._policy = policy
+        self._resolver = resolver
+        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
+        """By whether their targets are guarded, and whether their connections are used again."""
 
     async def request(
         self,
@@ -104,45 +129,89 @@ class Egress:
         """Ask once. `path` is plain text below the target's address; `params` go into its query.
 
         `key` makes a repeat recognisable to the target (`Idempotency-Key`). Raises ToolFailed: `denied` for what the
-        target does not allow, `timeout`, or `tool_failed`.
+        target does not allow, `timeout`, or `tool_failed`; NotReached if nothing was sent.
         """
+        if target.guarded:
+            vetted_url(target.url, name=target.name, policy=self._policy)
         url = _url(target, method, path, params)
-        headers = dict(target.headers) | {"Accept-Encoding": "gzip"}
-        if media_type:
-            headers["Content-Type"] = media_type
-        if key:
-            headers["Idempotency-Key"] = key
+        headers = _headers(target, media_type, key)
+        return await self._ask(target, method, url, headers, body, total_s=self._total_s, reuse=True)
+
+    async def post(
+        self,
+        target: Target,
+        body: bytes,
+        *,
+        media_type: str,
+        key: str,
+        headers: Sequence[tuple[str, str]] = (),
+        total_s: float = TOTAL_S,
+    ) -> Answer:
+        """Post once, to the very address of the target, over a connection of its own: on one that was used before, a
+        request may get lost because the other side is closing it. Raises as `request` does."""
+        if target.guarded:
+            url = vetted_url(target.url, name=target.name, policy=self._policy)
+        else:
+            url = base_url(target.url, name=target.name)
+        sent = _headers(target, media_type, key) | dict(headers)
+        return await self._ask(target, "POST", url, sent, body, total_s=total_s, reuse=False)
+
+    async def _ask(
+        self,
+        target: Target,
+        method: str,
+        url: URL,
+        headers: dict[str, str],
+        body: bytes,
+        *,
+        total_s: float,
+        reuse: bool,
+    ) -> Answer:
+        session = self._opened(guarded=target.guarded, reuse=reuse)
+        timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=self._connect_s)
         try:
-            request = self._opened().request(method, url, data=body or None, headers=headers, allow_redirects=False)
+            request = session.request(
+                method, url, data=body or None, headers=headers, allow_redirects=False, timeout=timeout
+            )
             async with request as response:
                 return await self._answer(target, response)
         except TimeoutError as error:
-            raise self._too_slow(target, error) from None
+            raise _too_slow(target, error, total_s) from None
         except aiohttp.ClientSSLError as error:
-            raise _failed(
-                f"{target.name} speaks no TLS at its url, or its certificate is not trusted.", error
+            raise ToolFailed(
+                f"{target.name} speaks no TLS at its url, or its certificate is not trusted.", internal=_for_log(error)
             ) from None
         except aiohttp.ClientConnectorError as error:
-            raise _failed(f"{target.name} could not be reached. Is it running, and is its url right?", error) from None
+            if isinstance(error.os_error, AddressDenied):
+                raise denied(target.name) from None
+            raise NotReached(
+                f"{target.name} could not be reached. Is it running, and is its url right?", internal=_for_log(error)
+            ) from None
+        except PeerDenied:
+            raise denied(target.name) from None
         except (aiohttp.ClientError, OSError, zlib.error) as error:
-            raise _failed(f"{target.name} broke off or did not answer in proper HTTP.", error) from None
+            raise BrokeOff(
+                f"{target.name} broke off or did not answer in proper HTTP.", internal=_for_log(error)
+            ) from None
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(),
+    def _opened(self, *, guarded: bool, reuse: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get((guarded, reuse))
+        if session is None:
+            resolver = None if self._resolver is None else self._resolver()
+            policy = self._policy if guarded else None
+            session = self._sessions[guarded, reuse] = aiohttp.ClientSession(
+                connector=open_connector(policy=policy, reuse=reuse, resolver=resolver),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=self._timeout,
                 auto_decompress=False,
                 trust_env=False,
                 headers={"User-Agent": "dragoman"},
             )
-        return self._session
+        return session
 
     async def _answer(self, target: Target, response: aiohttp.ClientResponse) -> Answer:
         if sum(len(name) + len(value) + 4 for name, value in response.raw_headers) > HEADERS_BYTES_MAX:
@@ -175,13 +244,6 @@ class Egress:
         if size > self._body_bytes_max:
             most_mib = self._body_bytes_max / (1024 * 1024)
             raise ToolFailed(f"{target.name} answered with more than {most_mib:g} MiB. Ask for less at a time.")
-
-    def _too_slow(self, target: Target, error: TimeoutError) -> ToolFailed:
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            detail = f"{target.name} could not be reached in time. Is it running, and is its url right?"
-        else:
-            detail = f"{target.name} did not answer within {self._total_s:g} s. Ask for less, or try again later."
-        return ToolFailed(detail, code="timeout", internal=_for_log(error))
 
 
 class _Plain:
@@ -238,8 +300,27 @@ def _is_plain(path: str) -> bool:
     return path == "/" or not any(segment in ("", ".", "..") for segment in path[1:].split("/"))
 
 
-def _failed(detail: str, error: Exception) -> ToolFailed:
-    return ToolFailed(detail, internal=_for_log(error))
+def _headers(target: Target, media_type: str, key: str) -> dict[str, str]:
+    headers = dict(target.headers) | {"Accept-Encoding": "gzip"}
+    if media_type:
+        headers["Content-Type"] = media_type
+    if key:
+        headers["Idempotency-Key"] = key
+    return headers
+
+
+def _too_slow(target: Target, error: TimeoutError, total_s: float) -> ToolFailed:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return NotReached(
+            f"{target.name} could not be reached in time. Is it running, and is its url right?",
+            code="timeout",
+            internal=_for_log(error),
+        )
+    return ToolFailed(
+        f"{target.name} did not answer within {total_s:g} s. Ask for less, or try again later.",
+        code="timeout",
+        internal=_for_log(error),
+    )
 
 
 def _for_log(error: Exception) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
@@ -121,31 +121,7 @@ class Registry:
         tool = self._tools.get(call.name)
         if tool is None:
             return ToolOutcome(self._unknown(call.name), True, "unknown_tool")
-        try:
-            arguments = parse(call.arguments)
-            tool.checker.check(arguments)
-        except BadArguments as error:
-            return ToolOutcome(f"{error} Correct them and call {call.name} again.", True, "bad_arguments")
-        try:
-            return await _run(tool, arguments, context)
-        except ToolFailed as error:
-            # Not its sentence, nor what was denied: they show arguments, and a run may be one that leaves nothing.
-            why = f" ({error.internal})" if error.internal and error.code != "denied" else ""
-            logger.info("tool %s (%s) could not: %s%s", call.name, context.key, error.code, why)
-            return ToolOutcome(_capped(error.detail), True, error.code)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Nobody cancelled us: something the tool waited for was. To the run that is a failure like any other.
-            logger.exception("tool %s (%s) was cancelled from inside", call.name, context.key)
-        except Exception:
-            logger.exception("tool %s (%s) failed", call.name, context.key)
-        return ToolOutcome(
-            f"{call.name} failed for a reason of its own; the server's log has it. Go on without it, or say so.",
-            True,
-            "tool_failed",
-        )
+        return await carried_out(tool.spec, tool.checker.check, tool.run, call, context)
 
     def _unknown(self, name: str) -> str:
         closest = get_close_matches(name[:NAME_CHARS_SHOWN_MAX], self._tools, n=CLOSEST_NAMES_MAX, cutoff=0.5)
@@ -158,19 +134,51 @@ def _matches(tool: _Tool, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(tool.full_name, pattern) or fnmatchcase(tool.spec.name, pattern) for pattern in patterns)
 
 
-async def _run(tool: _Tool, arguments: Arguments, context: CallContext) -> ToolOutcome:
-    within = asyncio.timeout(tool.spec.timeout_s)
+async def carried_out(
+    spec: ToolSpec, check: Callable[[Arguments], None], run: Run, call: ToolCall, context: CallContext
+) -> ToolOutcome:
+    """What comes of a call: its arguments are read and checked, then it runs. Never raises but for cancellation;
+    `check` raises BadArguments."""
+    try:
+        arguments = parse(call.arguments)
+        check(arguments)
+    except BadArguments as error:
+        return ToolOutcome(f"{error} Correct them and call {call.name} again.", True, "bad_arguments")
+    try:
+        return await _run(spec, run, arguments, context)
+    except ToolFailed as error:
+        # Not its sentence, nor what was denied: they show arguments, and a run may be one that leaves nothing.
+        why = f" ({error.internal})" if error.internal and error.code != "denied" else ""
+        logger.info("tool %s (%s) could not: %s%s", call.name, context.key, error.code, why)
+        return ToolOutcome(_capped(error.detail), True, error.code)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled us: something the tool waited for was. To the run that is a failure like any other.
+        logger.exception("tool %s (%s) was cancelled from inside", call.name, context.key)
+    except Exception:
+        logger.exception("tool %s (%s) failed", call.name, context.key)
+    return ToolOutcome(
+        f"{call.name} failed for a reason of its own; the server's log has it. Go on without it, or say so.",
+        True,
+        "tool_failed",
+    )
+
+
+async def _run(spec: ToolSpec, run: Run, arguments: Arguments, context: CallContext) -> ToolOutcome:
+    within = asyncio.timeout(spec.timeout_s)
     try:
         async with within:
-            told = await tool.run(arguments, context)
+            told = await run(arguments, context)
         if isinstance(told, Told):
             return ToolOutcome(_capped(told.content), shown=told.shown)
         return ToolOutcome(_capped(told))
     except TimeoutError:
         if not within.expired():
             raise
-    effect = "" if tool.spec.repeat is Repeat.PURE else " It may still have had its effect: look before you repeat it."
-    sentence = f"{tool.spec.name} did not finish within {tool.spec.timeout_s:g} s and was stopped.{effect}"
+    effect = "" if spec.repeat is Repeat.PURE else " It may still have had its effect: look before you repeat it."
+    sentence = f"{spec.name} did not finish within {spec.timeout_s:g} s and was stopped.{effect}"
     return ToolOutcome(sentence, True, "timeout")
 
 

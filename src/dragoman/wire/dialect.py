@@ -130,6 +130,9 @@ class Route(Struct, Generic[R], frozen=True):
     also: tuple[str, ...] = ()
     scopes: tuple[Scope, ...] = ()
     open: bool = False
+    session: bool = False
+    """What the caller proves who it is with is a visitor's session (`access.widget_sessions`), and no credential. A
+    session is good on these routes only, a credential on all others only."""
     counted: bool = True
     ticket: str = ""
     """Name of the query field that may hold a stream ticket instead of a credential in a header, for callers that
@@ -139,6 +142,9 @@ class Route(Struct, Generic[R], frozen=True):
     """Branches by name; each has this route's method and path. `decode` is not asked then."""
     choose: Callable[[Request], str] | None = None
     """Which branch a request means. Raises errors of the tree."""
+    precheck: Callable[[Request], None] | None = None
+    """Asked only of a request whose credential does not let it in, once its body was read: raises BadRequest for what
+    this wire faults before it looks at who asks."""
     summary: str = ""
     takes: Any = None
     """The body's type, for documents, as is all that follows; decoding is `decode`'s business."""
@@ -221,6 +227,12 @@ class Dialect(Struct, frozen=True):
     cors: tuple[str, ...] = ()
     """Origins whose pages may call this API from a browser, besides those that `[server] cors_origins` names; "*" =
     every page."""
+    cors_headers: Headers = ()
+    """What every answer of this wire tells browsers, whoever asks, in place of what `cors` would have it say; OPTIONS
+    of any of its paths is then answered 200 `{}`."""
+    limits_first: bool = False
+    """The limit per project is looked at before the credential, by the project that a request names, so requests that
+    prove nothing count too. They count for this purpose alone, and take nothing from the project's other callers."""
 
     def __repr__(self) -> str:
         return f"<dialect {self.name}>"

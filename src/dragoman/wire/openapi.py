@@ -125,9 +125,15 @@ def _examples(route: Route[Any], examples: Sequence[Example]) -> Document:
     named: Document = {
         f"example_{number}": {"summary": example.title, "value": example.body}
         for number, example in enumerate(examples, start=1)
-        if (example.method, example.path) == (route.method, route.path) and example.body is not None
+        if example.method == route.method and _is_of(route, example.path) and example.body is not None
     }
     return {"examples": named} if named else {}
+
+
+def _is_of(route: Route[Any], path: str) -> bool:
+    """Whether that is the route's path with something in the place of each parameter."""
+    pieces = [re.escape(piece) for piece in re.split(r"\{\w+(?::path)?\}", route.path)]
+    return re.fullmatch("[^/?]+".join(pieces), path) is not None
 
 
 def _branches(route: Route[Any]) -> tuple[Route[Any], ...]:

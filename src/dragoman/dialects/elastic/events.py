@@ -5,7 +5,8 @@
     conversationCreate | conversationUpdate | chatCompletionError      bufferFlush may stand anywhere
 
 A call is told when it is begun, or refused: a call of no tool is told otherwise than others. Of several calls in one
-reply each is told by itself, with its result right behind it.
+reply each is told by itself, with its result right behind it. Of what agents of a workflow say to each other nothing is
+told but the calls by which they hand over.
 """
 
 from collections.abc import Sequence
@@ -133,14 +134,16 @@ class Events(Frames):
         if self._closed:
             return frames
         frames += b"".join(self._called(entry, call, number) for number, call in enumerate(event.calls, start=3))
+        spoken = not event.internal or bool(event.calls)
         message: dict[str, Any] = {"content": event.text}
         if event.calls:
             message["function_call"] = function_of(event.calls[0])
-        frames += self._line("chatCompletionMessage", fresh_id(entry), message, event.text)
+        if spoken:
+            frames += self._line("chatCompletionMessage", fresh_id(entry), message, event.text)
         self._due, self._content = list(event.calls), event.text
         self._names.update({call.id: call.name for call in event.calls})
         self._begun, self._told, self._returned = set(), set(), {}
-        if event.calls:
+        if event.calls or not spoken:
             return frames
         return frames + self._add(entry, 1, WireBody("assistant", event.text, function_call=NO_CALL), event.text)
 

@@ -3,7 +3,7 @@
     chunk*   ( {"error"} )?   [DONE]
 
 A chunk is a piece of text, or a call: the caller's own tools, the server's and `exit_loop` alike (Q4). Titles, results,
-the `context` step and what is kept are told nowhere (Q17).
+the `context` step, what is kept and what agents of a workflow say to each other are told nowhere (Q17).
 """
 
 from abc import ABC, abstractmethod
@@ -18,6 +18,7 @@ from dragoman.core.events import Entry
 from dragoman.core.messages import ToolCall
 from dragoman.core.operations import Started
 from dragoman.dialects.elastic.errors import DONE, RETOLD, code_of, detail_of, failure_of, sse_error
+from dragoman.dialects.elastic.messages import OPENING
 from dragoman.dialects.elastic.requests import uuid_of
 from dragoman.wire import sse
 from dragoman.wire.dialect import Request
@@ -118,6 +119,11 @@ class Chunks(Frames):
                 return self._said(entry, self._text.add(text), 0)
             case ev.ReplyFinished():
                 return self._finish(entry, event)
+            case ev.CallAdded(call=call):
+                if call.name == OPENING:
+                    return b""
+                self._text.settle(entry.seq)
+                return self._called(entry, call, 0)
             case ev.AttemptReset(from_seq=from_seq):
                 return b"" if self._text.reset(from_seq) else self._fail(RETOLD)
             case ev.RunCompleted() | ev.RunNeedsClient():
@@ -132,7 +138,6 @@ class Chunks(Frames):
                 | ev.RunClaimed()
                 | ev.ReplyStarted()
                 | ev.ThinkingAdded()
-                | ev.CallAdded()
                 | ev.ToolStarted()
                 | ev.ToolReturned()
                 | ev.ApprovalRequested()

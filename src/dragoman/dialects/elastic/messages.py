@@ -261,6 +261,8 @@ def _of_turn(turn: TurnView, names: dict[CallId, str]) -> Iterator[WireMessage]:
     rows = [*((message, turn.at) for message in turn.asked), *zip(turn.answered, said_at, strict=True)]
     for message, at in _paired(rows):
         names.update({call.id: call.name for call in message.calls})
+        if message.is_internal:
+            continue
         if message.role == "tool" and not _name_of_result(message, names):
             continue  # nobody called for it: this wire could only tell it as something that the user said
         yield from _told(message, at, names, turn.masked)

@@ -10,6 +10,9 @@ With token streaming (Q16) a message that grows is shown between `message.stream
 deltas first, and the whole of it as `step.message` before the latter, all under one artifactId. What was shown of a
 reply that is then reset is *owed*: if the new try says the same, it goes on under the same id from there; if it says
 something else, that message is closed without a `step.message`, which alone makes it one, and another is begun.
+
+What agents of a workflow say to each other is no step.message: of such a reply the step.toolCall is told by which the
+word is handed on, and a step.complete; if it is not handed on, it belongs to the step of the reply that follows.
 """
 
 from typing import Any, assert_never
@@ -48,6 +51,8 @@ class _Step(Struct, frozen=True):
 
     number: int
     usage: Usage
+    internal: bool
+    """It said something to other agents alone, and called nothing: only with what follows it makes a step."""
 
 
 class Steps:
@@ -100,7 +105,7 @@ class Steps:
                 return self._thought(text) if self._can.token_streaming else []
             case ev.ReplyFinished():
                 return self._finish_reply(event)
-            case ev.ToolStarted(call=call):
+            case ev.ToolStarted(call=call) | ev.CallAdded(call=call):
                 return self._call(call)
             case ev.ToolReturned():
                 return self._return(event)
@@ -122,7 +127,6 @@ class Steps:
                 | ev.ClientToolClaimed()
                 | ev.ClientToolAnswered()
                 | ev.HandedOver()
-                | ev.CallAdded()
                 | ev.CancelAsked()
                 | ev.TitleGiven()
                 | ev.SharingChanged()
@@ -146,7 +150,7 @@ class Steps:
     def _work(self, event: ev.RunClaimed | ev.ReplyStarted, entry: Entry) -> Results:
         told: Results = []
         if isinstance(event, ev.ReplyStarted):
-            told = self._complete("tool_use")  # the turn goes on
+            told = [] if self._step and self._step.internal else self._complete("tool_use")  # the turn goes on
             self._reply, self._model = str(entry.seq), event.model
         if not self._working:
             self._working = True
@@ -200,7 +204,8 @@ class Steps:
         told += self._message(event.text)
         self._thoughtless = False
         self._replies += 1
-        self._step = _Step(self._replies, event.usage)
+        heard = self._step.usage if self._step else Usage()
+        self._step = _Step(self._replies, heard + event.usage, bool(event.internal) and not event.calls)
         self._calls = {call.id: call for call in event.calls}
         return told
 

@@ -31,14 +31,7 @@ from dragoman.dialects.grafana.messages import (
     result_content,
     tool_input,
 )
-from dragoman.dialects.grafana.shapes import (
-    ChatEvent,
-    ChatMessage,
-    Content,
-    EventType,
-    Execution,
-    RemoteToolRequest,
-)
+from dragoman.dialects.grafana.shapes import ChatEvent, ChatMessage, Content, EventType, Execution, RemoteToolRequest
 from dragoman.wire import sse
 from dragoman.wire.dialect import Request
 
@@ -68,13 +61,14 @@ _encode = msgspec.json.Encoder().encode
 class _Reply:
     """One reply of a run and its message. It keeps its number when it is begun again."""
 
-    __slots__ = ("at", "calls", "finished", "number", "results", "shown", "size_shown", "text", "thinking")
+    __slots__ = ("at", "calls", "finished", "internal", "number", "results", "shown", "size_shown", "text", "thinking")
 
     def __init__(self, number: int, at: float) -> None:
         self.number = number
         self.shown = False
         """The reader has a message of this id."""
         self.finished = False
+        self.internal = False  # all that it says is for other agents: who has no message of it is sent none
         self.results: list[Content] = []
         self.begin(at)
 
@@ -89,7 +83,9 @@ class _Reply:
     def finish(self, event: ev.ReplyFinished) -> bool:
         """Whether that changes its message."""
         changed = not event.text or bool(event.calls) or (self.text, self.thinking) != (event.text, event.thinking)
-        self.text, self.thinking, self.calls, self.finished = event.text, event.thinking, event.calls, True
+        self.internal = bool(event.internal) and not event.calls
+        self.text, self.thinking = event.text, "" if self.internal else event.thinking
+        self.calls, self.finished = event.calls, True
         return changed
 
     @property
@@ -103,11 +99,12 @@ class _Reply:
         return not self.shown or self.finished or grown * GROWTH >= self.size
 
     def message(self, run: RunId, chat: str, names: Names) -> ChatMessage:
-        """Hidden while there is nothing in it: what it said is void, and the new attempt has said nothing yet."""
+        """Hidden while it has nothing for the reader: what it said is void, or is for other agents."""
         thinking: tuple[Part, ...] = (Thinking(self.thinking),) if self.thinking else ()
         content = contents((*thinking, Text(self.text), *self.calls), names)
         message = reply_message(run, self.number, (*content, *self.results), at=self.at)
-        return msgspec.structs.replace(message, chatId=chat, hidden=not content and not self.finished)
+        hidden = not content and (self.internal or not self.finished)
+        return msgspec.structs.replace(message, chatId=chat, hidden=hidden)
 
 
 class _Run:
@@ -260,6 +257,9 @@ class ChatStream:
                 reply = run.reply or run.begin_reply(entry.at)
                 changed = reply.finish(event)
                 self._names.update((call.id, call.name) for call in event.calls)
+                if reply.internal and not reply.shown:
+                    self._due = [due for due in self._due if due.reply is not reply]
+                    return True
                 return self._touch(entry, reply) if changed else True
             case ev.CallAdded(call=call):  # a reply of calls alone, but that no model gave it
                 self._names[call.id] = call.name

@@ -106,19 +106,25 @@ def reply_message(run: RunId, number: int, content: Sequence[Content], *, at: fl
 
 
 def turn_messages(turn: TurnView, names: Names) -> list[ChatMessage]:
-    """A whole turn. A result comes to the reply it follows: whoever reads the calls reads their results with them."""
+    """A whole turn. A result comes to the reply it follows: whoever reads the calls reads their results with them. What
+    agents said to each other has a number, and no message."""
     said_at = turn.said_at or (turn.at,) * len(turn.answered)
     took_ms = turn.took_ms or (0,) * len(turn.answered)
     replies: list[tuple[float, list[Content]]] = []
+    internal: set[int] = set()
     for message, at, ms in zip(turn.answered, said_at, took_ms, strict=True):
         if message.role != "tool":
             replies.append((at, contents(message.parts, names)))
+            if message.is_internal:
+                internal.add(len(replies))
             continue
         results = [result_content(part, names, took_ms=ms) for part in message.parts if isinstance(part, ToolResult)]
         if replies:
             replies[-1][1].extend(results)
     asked = asked_messages(turn.asked, names, of=turn.run or f"m{turn.seq}", at=turn.at)
     answered = [
-        reply_message(turn.run, number, content, at=at) for number, (at, content) in enumerate(replies, start=1)
+        reply_message(turn.run, number, content, at=at)
+        for number, (at, content) in enumerate(replies, start=1)
+        if number not in internal
     ]
     return [*asked, *answered]

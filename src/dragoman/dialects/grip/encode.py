@@ -64,9 +64,11 @@ class Stream:
         …or, from anywhere:  tool_end*  error
 
     `token`s are sent as they come, also those of a reply that turns out to call tools; `message` and the tokens after
-    the last tool frame both are the last reply's text. This wire cannot take a token back: an attempt after an
-    AttemptReset is heard from where the void one stopped, and one that says something else ends this stream with
-    `error` (WIRE.md, section 4).
+    the last tool frame both are the last reply's text. What agents of a workflow say to each other is no text; a call
+    that the server makes by itself has its frames when it has returned, as any other without a start.
+
+    This wire cannot take a token back: an attempt after an AttemptReset is heard from where the void one stopped, and
+    one that says something else ends this stream with `error` (WIRE.md, section 4).
     """
 
     __slots__ = ("_calls", "_closed", "_names", "_open", "_replies", "_retelling", "_text")
@@ -106,6 +108,9 @@ class Stream:
                 return self._tell(self._retelling.add(text))
             case ev.ReplyFinished():
                 return self._finish_reply(entry.seq, event)
+            case ev.CallAdded(call=call):
+                self._names[call.id] = call.name
+                return b""
             case ev.ToolStarted(call=call):
                 self._retelling.settle(entry.seq)
                 return self._start_tool(call.id, call.name)
@@ -129,7 +134,6 @@ class Stream:
                 | ev.ApprovalDecided()
                 | ev.ClientToolRequested()
                 | ev.HandedOver()
-                | ev.CallAdded()
                 | ev.TitleGiven()
                 | ev.CancelAsked()
                 | ev.ClientToolClaimed()
@@ -218,7 +222,8 @@ def session(view: ConversationView, request: Request) -> Reply:
 
 
 def session_messages(view: ConversationView, request: Request) -> Reply:
-    """What was said, in order, in turns that ended well (Q12): questions, replies with a text, results of tools."""
+    """What was said, in order, in turns that ended well (Q12): questions, replies with a text, results of tools. What
+    agents said to each other is not among it."""
     entries = tuple(entry for turn in view.turns if ended_well(turn) for entry in _entries(turn))
     return json_reply(shapes.SessionMessages(view.info.id, entries, len(entries)))
 
@@ -231,7 +236,7 @@ def _entries(turn: TurnView) -> Iterator[shapes.SessionEntry]:
             for part in message.parts:
                 if isinstance(part, ToolResult):
                     yield shapes.SessionEntry("tool", part.content, turn.at, names.get(part.call_id, UNSET))
-        elif message.role != "system" and (message.text or not message.calls):
+        elif message.role != "system" and not message.is_internal and (message.text or not message.calls):
             yield shapes.SessionEntry(message.role, message.text, turn.at)
 
 

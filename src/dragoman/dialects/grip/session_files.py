@@ -71,11 +71,12 @@ def dump(view: ConversationView) -> bytes:
 
 
 def _spoken(turn: TurnView) -> Iterator[FileMessage]:
-    """What was asked, and the final answer. A reply that only calls tools is no answer; an empty text can be one."""
+    """What was asked, and the final answer. A reply that only calls tools is no answer, nor is what agents said to each
+    other; an empty text can be one."""
     for message in turn.asked:
-        if message.role == "user" or (message.role == "assistant" and not message.calls):
+        if message.role == "user" or (message.role == "assistant" and not message.calls and not message.is_internal):
             yield FileMessage(message.role, message.text)
-    replies = [message for message in turn.answered if message.role == "assistant"]
+    replies = [message for message in turn.answered if message.role == "assistant" and not message.is_internal]
     if replies and (replies[-1].text or not replies[-1].calls):
         yield FileMessage("assistant", replies[-1].text)
 

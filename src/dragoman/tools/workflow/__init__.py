@@ -1,0 +1,1 @@
+"""The tools of workflows: webhooks, MCP servers, models that invent results, searches in sources."""
