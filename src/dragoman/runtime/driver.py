@@ -169,6 +169,8 @@ class Driver:
                 await self._replying.give_title(attempt)
             case machine.HandOver():
                 self._casting.hand_over(attempt, step)
+                await attempt.commit()  # who reads along is told; and what was paid for so far is not asked for again
+                blow("handover.committed")
                 await attempt.commit()  # a reader hears of it, and a crash loses no reply, while the next agent thinks
             case machine.Say(agent=agent, text=text):
                 attempt.note(ev.ReplyStarted(agent, ""))

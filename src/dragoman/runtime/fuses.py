@@ -53,6 +53,7 @@ POINTS: dict[str, str] = {
     "approval.decided": "a call was approved or denied; that is committed, and neither the run nor its sender was told",
     "clienttool.requested": "a run asked its caller for a result and waits; that is committed",
     "clienttool.answered": "the result came; it is committed, and neither the run nor its sender was told",
+    "handover.committed": "the word went to another agent of a workflow; that is committed, and it was not asked yet",
     "clientaction.emitted": "a turn ended with calls for the client; that is committed",
     "heartbeat.tick": "the leases of this process's runs are about to be renewed",
     "reaper.mid": "lost runs were taken over and none of them is driven yet",

@@ -1,9 +1,9 @@
 """What an agent of a workflow sees of the conversation. Pure.
 
-Of earlier turns what was said aloud: what tools said then stays with who called them. Of the turn at hand what the agent
-itself said and called, as it stands; what others said and found out comes as lines that name them, in user messages
-with a name. A hand-over of its own that was reported on is, to it, a call whose result is that report. So no prompt
-holds calls of tools that its agent was not offered, which some providers refuse, and none ends with the words of
+Of earlier turns what was said aloud: what tools said then stays with who called them. Of the turn at hand what the
+agent itself said and called, as it stands; what others said and found out comes as lines that name them, in user
+messages with a name. A hand-over of its own that was reported on is, to it, a call whose result is that report. So no
+prompt holds calls of tools that its agent was not offered, which some providers refuse, and none ends with the words of
 somebody else in the assistant's role. Sources: rowboat spec 4.3 (texts only), 4.4.
 """
 
