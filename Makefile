@@ -59,7 +59,7 @@ e2e: $(DEV) ## a real server, the clients people use, proxies, deaf readers, a s
 bench: $(DEV) ## speed and size against a bare relay on this machine (4 min)
 	@$(BIN)/python -m bench
 
-docs: $(DEV) ## links resolve, decisions are indexed, snippets run (2 s)
+docs: $(DEV) ## links resolve, decisions are indexed, pages and their snippets run (1 min)
 	$(PYTEST) -q tests/docs $(PYTEST_ARGS)
 
 build: $(PACKAGE) ## make the wheel, install it into an empty environment, ask it something there, weigh it (20 s)

@@ -22,9 +22,10 @@ from bench.targets import (
     start_floor,
     start_upstream,
 )
+from bench.workflows import workflows
 
 CHATS = ("blocking", "streamed", "burst", "pace")
-ALONE = ("turns", "start", "help", "size")
+ALONE = ("turns", "workflows", "start", "help", "size")
 TOOLS_GROUPS = ("blocking", "streamed")
 """With tools on only what a request costs is asked: a delta does not know of them."""
 
@@ -144,6 +145,9 @@ class Run:
         groups, found, core = self._arguments.groups, list[figures.Figure](), None
         if "turns" in groups:
             found += figures.turns(self._upstream, self._scratch, self._meter, rounds=rounds, say=_say)
+        if "workflows" in groups:
+            seconds = SECONDS_QUICK if self._arguments.quick else SECONDS
+            found += workflows(self._upstream, self._scratch, self._meter, rounds=rounds, seconds=seconds, say=_say)
         if "start" in groups:
             found += figures.start(self._upstream, self._scratch, self._meter, rounds=rounds, say=_say)
         if "help" in groups:

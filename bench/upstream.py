@@ -4,6 +4,8 @@ Answers are made once and kept as bytes; of a request only its length, the last 
 Directives, wherever they stand last in the body: `WORDS<n>` (an answer of n words; 5 without it) and `GAP<ms>` (that
 long between two words of a streamed answer). A streamed word is a chunk, an event and a `send` of its own, and streams
 take turns word by word, as LLM servers do it: how many words a reader finds in one read is up to its own speed.
+`TRANSFER<name>` anywhere in a body that holds no tool's result, and is not to be streamed, is answered with a call that
+hands the conversation to that agent.
 
 `GET /_stats` says how many chats were asked for; any other GET lists one model.
 """
@@ -31,6 +33,8 @@ BACKLOG = 2048
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d{1,9})\r\n", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _USAGE = re.compile(rb'"include_usage"\s*:\s*true')
+_TRANSFER = re.compile(rb"TRANSFER<(\w{1,64})>")
+_RESULT = b'"tool_call_id"'
 _DIGITS = re.compile(rb"\d{1,6}")
 
 _BASE = {"id": "chatcmpl-bench", "created": 1_700_000_000, "model": "fake"}
@@ -61,8 +65,19 @@ def _usage(words: int) -> dict[str, int]:
 @lru_cache(ANSWERS_KEPT_MAX)
 def whole(words: int) -> bytes:
     """The response of a chat that is not streamed."""
-    message = {"role": "assistant", "content": "".join(words_of(words))}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return _completion({"content": "".join(words_of(words))}, "stop", words)
+
+
+@lru_cache(ANSWERS_KEPT_MAX)
+def transfer(name: str) -> bytes:
+    """The response that hands the conversation over."""
+    function = {"name": "transfer_to_agent", "arguments": json.dumps({"assistant": name})}
+    call = {"id": "call_1", "type": "function", "function": function}
+    return _completion({"content": None, "tool_calls": [call]}, "tool_calls", 1)
+
+
+def _completion(said: dict[str, Any], finish_reason: str, words: int) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", **said}, "finish_reason": finish_reason}
     return reply({**_BASE, "object": "chat.completion", "choices": [choice], "usage": _usage(words)})
 
 
@@ -138,7 +153,8 @@ class Connection(asyncio.Protocol):
         counts["chats"] += 1
         words = directive(body, b"WORDS", WORDS_DEFAULT, WORDS_MAX)
         if not _STREAM.search(body):
-            self._transport.write(whole(words))
+            to = _TRANSFER.search(body) if _RESULT not in body else None
+            self._transport.write(transfer(to[1].decode()) if to else whole(words))
             return
         counts["streamed"] += 1
         opening, spoken, closing = frames(words, with_usage=_USAGE.search(body) is not None)

@@ -1,23 +1,18 @@
 """An MCP server for tests, made with the SDK, over each of its transports.
 
-    python -m tests.mcp_server            speaks over stdin and stdout
-    python -m tests.mcp_server stubborn   …starts a child, writes both process ids to $PIDS, and ends only when killed
-    python -m tests.mcp_server leaving    …starts a child, and ends when its stdin does: the child stays
+    python -m tests.mcp_server            speaks over stdin and stdout; tests.mcp_program is one that starts sooner
 
 In a test, `serving(tools())` is a server over HTTP at `url/mcp` and, older, at `url/sse`.
 """
 
 import asyncio
 import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
@@ -145,20 +140,9 @@ def served_app(app: ASGIApp) -> Generator[Served]:
         listening.close()
 
 
-def command(*words: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "tests.mcp_server", *words)
-
-
-def main(words: list[str]) -> None:
-    if words:
-        child = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
-        Path(os.environ["PIDS"]).write_text(f"{os.getpid()} {child.pid}")
-    if "stubborn" in words:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    tools().run("stdio")
-    while "stubborn" in words:
-        signal.pause()
+def command() -> tuple[str, ...]:
+    return (sys.executable, "-m", "tests.mcp_server")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    tools().run("stdio")

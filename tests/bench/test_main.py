@@ -20,7 +20,8 @@ def test_a_group_that_does_not_exist_is_refused_by_name(
         run(monkeypatch, "--only", "blocking,sizes")
     assert refused.value.code == 2
     assert (
-        "--only knows blocking, streamed, burst, pace, turns, start, help, size, not sizes" in capsys.readouterr().err
+        "--only knows blocking, streamed, burst, pace, turns, workflows, start, help, size, not sizes"
+        in capsys.readouterr().err
     )
 
 

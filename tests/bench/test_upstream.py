@@ -107,3 +107,19 @@ async def test_a_reader_that_falls_behind_loses_no_word() -> None:
                 while not response.endswith(b"\r\n0\r\n\r\n"):
                     response += await loop.sock_recv(reader, 65536)
     assert spoken(response) == words_of(2000)
+
+
+async def test_a_transfer_is_asked_for_until_a_result_is_there_and_never_in_a_stream(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+) -> None:
+    reader, writer = connection
+    handed = upstream.transfer("clerk")
+    (choice,) = json.loads(handed.partition(b"\r\n\r\n")[2])["choices"]
+    assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {"assistant": "clerk"}
+    async with asyncio.timeout(WAIT_S):
+        writer.write(request('{"messages": "TRANSFER<clerk> WORDS2"}'))
+        assert await reader.readexactly(len(handed)) == handed
+        writer.write(request('{"messages": "TRANSFER<clerk> WORDS2", "tool_call_id": "call_1"}'))
+        assert await reader.readexactly(len(whole(2))) == whole(2)
+        writer.write(request('{"messages": "TRANSFER<clerk> WORDS2", "stream": true}'))
+        assert spoken(await reader.readuntil(b"\r\n0\r\n\r\n")) == ["word0 ", "word1"]

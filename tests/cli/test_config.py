@@ -33,8 +33,16 @@ def test_a_good_file_is_named(place: Path, monkeypatch: pytest.MonkeyPatch, caps
         "file": str(place / "dragoman.toml"),
         "models": ["main"],
         "agents": ["assistant"],
+        "workflows": [],
         "warnings": [],
     }
+
+
+def test_workflows_are_named(place: Path, capsys: pytest.CaptureFixture[str]):
+    (place / "dragoman.toml").write_text('[workflows.shop.agents.desk]\ninstructions = "Greet."\n')
+
+    assert main(["config", "check"]) == 0
+    assert capsys.readouterr().out.endswith("  agents: assistant  workflows: shop\n")
 
 
 def test_everything_wrong_is_named_and_the_code_is_78(place: Path, capsys: pytest.CaptureFixture[str]):

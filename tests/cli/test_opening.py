@@ -6,13 +6,24 @@ from pathlib import Path
 
 import pytest
 
+from dragoman.access.ports import Project
 from dragoman.cli import opening
-from dragoman.cli.opening import in_house_of, load_settings, local_principal, store_path
+from dragoman.cli.opening import (
+    acting_in,
+    in_house,
+    in_house_of,
+    load_settings,
+    local_principal,
+    project_of,
+    store_path,
+)
 from dragoman.cli.options import Settings
 from dragoman.core.errors import NotFound
 from dragoman.core.names import Principal, ProjectId, Scope
 from dragoman.server.config import BadConfig
 from dragoman.server.config_shapes import Config, StoreTable
+from dragoman.server.house import House
+from tests.cli.conftest import CommandLine
 
 MODEL = '[models.main]\nkind = "openai"\nurl = "http://h/v1"\nname = "m"\nkey = "${KEY_OF_NOBODY}"\n'
 
@@ -29,6 +40,18 @@ def test_whoever_sits_here_may_everything_in_the_project_named():
         ProjectId("default"), "local", "command line", frozenset({Scope.ADMIN}), 0
     )
     assert local_principal(Config(), "shop").project == "shop"
+
+
+def test_a_project_that_is_named_must_be_there():
+    async def work(house: House) -> list[str]:
+        await house.access.put_project(Project(ProjectId("shop"), "Shop", 0.0))
+        assert (await acting_in(house, "shop")).project == "shop"
+        named = [await project_of(house, project) for project in ("", "default", "shop")]
+        with pytest.raises(NotFound, match="no project nobody; list them with: dragoman projects ls"):
+            await project_of(house, "nobody")
+        return [*named]
+
+    assert in_house(work, writer=False) == ["default", "default", "shop"]
 
 
 def test_the_store_lies_in_home():
@@ -71,3 +94,12 @@ def test_the_work_is_done_in_an_open_house_and_its_error_comes_out_alone(monkeyp
     with pytest.raises(NotFound):
         in_house_of(Config(), fail, writer=True)
     assert steps == [(Path("h"), False), "closed", (Path("h"), True), "closed"]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["sources", "mcp", "knowledge", "conversations", "runs", "connectors", "workflows", "simulate", "credentials"],
+)
+def test_no_verb_lists_what_a_project_has_that_is_not_there(cli: CommandLine, verb: str):
+    done = cli.run(verb, "ls", "--project", "nobody")
+    assert (done.code, done.out) == (3, "") and "There is no project nobody" in done.err

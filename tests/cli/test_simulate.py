@@ -201,13 +201,25 @@ def test_a_configuration_that_is_wrong_is_78(place: CommandLine) -> None:
     assert place.run("simulate", FILE).code == 78
 
 
+def test_where_it_shall_write_is_looked_at_before_it_begins(place: CommandLine) -> None:
+    (place.folder / "file").write_text("")
+    for option, what, sentence in (
+        ("--junit", "none/x.xml", "--junit: there is no folder none; make it first."),
+        ("--transcripts", "file/talks", "--transcripts: file/talks cannot be made: Not a directory."),
+    ):
+        done = place.run("simulate", FILE, option, what)
+        assert (done.code, done.out) == (2, "") and sentence in done.err and "polite" not in done.err
+    assert place.ok("simulate", "ls", "--json").json == []
+
+
 def test_the_verb_alone_says_how_to_use_it(place: CommandLine) -> None:
     done = place.run("simulate", "--help")
     assert done.code == 0
     assert all(verb in done.out for verb in ("simulate FILE", "run ", "ls ", "show "))
 
 
-def test_ctrl_c_tells_what_was_done(place: CommandLine) -> None:
+@pytest.mark.parametrize("stopping", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_and_it_tells_what_was_done(place: CommandLine, stopping: signal.Signals) -> None:
     """In a process of its own, for the signal. The second simulation would take a minute."""
     slow = '[[reply]]\nmatch = "slow"\ntext = ["on "]\ndelay_s = 60.0\n'
     furnish(place, SUITE + '[simulations.slow]\nsays = ["slow"]\nchecks = { replies_max = 5 }\n')
@@ -222,7 +234,7 @@ def test_ctrl_c_tells_what_was_done(place: CommandLine) -> None:
     assert process.stderr is not None
     assert process.stderr.readline().startswith("pass  polite")
     began = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stopping)
     out, err = process.communicate(timeout=10)
     assert time.monotonic() - began < 5
     assert process.returncode == 130

@@ -58,7 +58,7 @@ def test_more_is_added_and_it_can_be_set_aside_and_deleted(shelf, monkeypatch):
     [
         ("a.pdf", b"%PDF", "a.pdf: a PDF is not read here. Turn it into text or Markdown first, and give that."),
         ("a.DOCX", b"PK", "a.DOCX: a document of a word processor is not read here."),
-        ("a.txt", b"\xff\xfe", "a.txt is no text in UTF-8."),
+        ("a.txt", b"\xff\xfe", "a.txt is no text in UTF-8; save it in that encoding."),
         ("a.txt", b"a\0b", "a.txt is no text: it has NUL characters in it."),
         ("a.txt", b" \n", "The document 'a.txt' has no text."),
         ("a.txt", b"x" * (FILE_BYTES_MAX + 1), f"a.txt is larger than {FILE_BYTES_MAX} bytes; split it."),
@@ -104,3 +104,23 @@ def test_a_name_is_there_once(shelf):
     done = shelf.run("sources", "create", "Handbook")
 
     assert done.code == 2 and "The project has a source Handbook already" in done.err
+
+
+def test_line_ends_of_windows_are_not_in_titles(shelf):
+    (shelf.folder / "w.md").write_bytes(b"# Berths #\r\n\r\nA berth costs 14 a night.\r\n")
+    done = shelf.ok("sources", "create", "Handbook", "w.md", "--json").json
+    assert [each["title"] for each in done["documents"]] == ["Berths"]
+
+
+@pytest.mark.parametrize("verb", [("create", "X", "--text", "x"), ("ls",), ("add", "0" * 24, "--text", "x")])
+def test_a_project_that_is_not_there_gets_nothing(shelf, verb):
+    done = shelf.run("sources", *verb, "--project", "nobody")
+    assert done.code == 3 and "There is no project nobody" in done.err
+
+
+def test_the_id_may_be_said(shelf):
+    wanted = "6650f0c2a1b2c3d4e5f60718"
+    assert shelf.ok("sources", "create", "Handbook", "refunds.md", "--id", wanted, "--json").json["id"] == wanted
+    again = shelf.run("sources", "create", "Other", "refunds.md", "--id", wanted)
+    assert again.code == 2 and "already" in again.err
+    assert shelf.ok("sources", "ls", "--json").json[0]["documents"] == 1

@@ -9,7 +9,19 @@ from click.testing import CliRunner
 
 from dragoman.cli import terminal
 from dragoman.cli.options import Settings
-from dragoman.cli.terminal import colours, exact, note, printable, progress, say, say_json, say_table, shorten, warn
+from dragoman.cli.terminal import (
+    colours,
+    columns,
+    exact,
+    note,
+    printable,
+    progress,
+    say,
+    say_json,
+    say_table,
+    shorten,
+    warn,
+)
 
 
 class Screen(io.StringIO):
@@ -60,6 +72,12 @@ def test_a_table_for_a_person_has_titles(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NO_COLOR", "1")
     say_table(("A", "TITLE"), [("x", "1")])
     assert screen.getvalue() == "A  TITLE\nx  1\n"
+
+
+def test_columns_stand_below_each_other_whatever_the_letters(capsys: pytest.CaptureFixture[str]):
+    say_table(("A", "B"), [("店舗", "x"), ("cafe\u0301", "y"), ("abcdef", "z")])
+    assert capsys.readouterr().out == "店舗    x\ncafe\u0301    y\nabcdef  z\n"
+    assert [columns(text) for text in ("", "abc", "店", "e\u0301", "é", "🚀")] == [0, 3, 2, 1, 1, 2]
 
 
 def test_an_empty_table_prints_nothing(capsys: pytest.CaptureFixture[str]):

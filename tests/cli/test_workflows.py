@@ -145,7 +145,8 @@ def test_warnings_do_not_fail_a_check(cli: CommandLine):
     [
         (BROKEN, "pipelines.Intake"),
         ({**SHOP, "agents": [{"name": "A"}]}, "agents.0.instructions"),
-        ("{", "1"),
+        ("{", ""),
+        ("[]", ""),
         ("hello", ""),
         ('[agents.a]\ninstructions = "x"\ncontrol = "y"', "agents.a.control"),
     ],
@@ -206,3 +207,9 @@ def test_a_folder_and_a_file_that_is_too_large_are_refused(cli: CommandLine, mon
 def test_it_works_beside_a_running_server(served: Served, beside: CommandLine):
     version = beside.ok("workflows", "import", written(served.folder, SHOP), "--publish", "--json").json["id"]
     assert [each["id"] for each in beside.ok("workflows", "ls", "--json").json] == [version]
+
+
+@pytest.mark.parametrize(("what", "kind"), [("none.json", "file"), ("a/none", "file"), ("none", "workflow")])
+def test_what_is_not_there_is_said_to_be_a_file_where_it_looks_like_one(cli: CommandLine, what: str, kind: str):
+    done = cli.run("workflows", "graph", what)
+    assert done.code == 3 and f"There is no {kind} {what}" in done.err

@@ -6,6 +6,7 @@ from dragoman.core.messages import Masked, Message, Text, ToolCall, ToolResult, 
 from dragoman.core.names import CallId, RunId
 from dragoman.core.operations import TurnView
 from dragoman.core.transcript import Transcript, ended_well
+from dragoman.core.workflows import TRANSFER, Handing
 
 CALL = ToolCall(CallId("c"), "look", "{}")
 
@@ -173,3 +174,19 @@ def test_a_call_that_the_server_added_stands_among_the_answers_and_its_result_is
     result = Message("tool", (ToolResult(CALL.id, "{}", shown='{"rows":[]}'),))
     assert turn.answered == (Message("assistant", (CALL,)), result, said("assistant", "a"))
     assert (turn.system, turn.masked) == ("Be brief.", (Masked("EMAIL", "x@y", "m"),))
+
+
+def test_a_turn_that_agents_answered_among_themselves_is_told_from_others() -> None:
+    inside = Message("assistant", (Text("clause 4", hidden=True),), name="B")
+    briefed = Message("user", (Text("on the screen", hidden=True),))
+    handing = Message("assistant", (ToolCall(CallId("t"), TRANSFER, "{}"),))
+    for messages, by_several in (((inside,), True), ((handing,), True), ((briefed, said("assistant", "a")), False)):
+        (turn,) = Transcript([Entry(1, RunId(""), 1.0, ev.MessagesImported(messages))]).turns()
+        assert turn.by_several is by_several
+
+
+def test_a_tape_from_before_there_were_workflows_reads_the_same() -> None:
+    handed = ev.load_event('{"kind":"handed_over","from_agent":"a","to_agent":"b"}')
+    assert handed == ev.HandedOver("a", "b", Handing.TRANSFERRED, "")
+    replied = ev.load_event('{"kind":"reply_finished","text":"Fine.","calls":[],"usage":{}}')
+    assert isinstance(replied, ev.ReplyFinished) and (replied.internal, replied.closing) == ("", None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 from msgspec import Struct
 
-from tests.crash import databases, fused, handing, listening, random_kills, replicas, schemas
+from tests.crash import databases, fused, handing, listening, random_kills, relays, replicas, schemas
 from tests.crash.homes import Template
 from tests.crash.scene import Order, Result, Trial
 
@@ -41,6 +41,7 @@ CAMPAIGNS = {
         Campaign("R43", "the database goes away", databases.plan, databases.run, SHARED, databases.lacks),
         Campaign("R46", "a frozen replica wakes up", replicas.plan_zombies, replicas.run_zombies, SHARED),
         Campaign("R48", "rolling restart under load", replicas.plan_rolling, replicas.run_rolling, SHARED),
+        Campaign("cast", "kill at each commit of a workflow's turn", relays.plan, relays.run),
         Campaign("waits", "what runs wait for comes to another replica", handing.plan, handing.run, SHARED),
         Campaign("owner", "kill the replica that owns the runs", replicas.plan_owners, replicas.run_owner, SHARED),
     )

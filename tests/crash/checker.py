@@ -4,7 +4,7 @@ I1 acknowledged appends stand exactly once, in order · I2 others once or not at
 I3 no gap · I4 what readers heard is what stands on the tape · I5 one end for each run, nothing after it, and it is a
 good one · I6 effects by their repeat rule · I7 no effect without an intent · I8 none after the end · I9 tokens add up ·
 I10 no conversation is held by a run that is over · I11 nothing of another project · I12 nothing left behind ·
-I13 nothing begun that had to be approved and was not; what was brought is kept ·
+I13 nothing begun that had to be approved and was not; what was brought is kept · W1 hand-overs are whole ·
 G8 at most three tries, and taken up in time · G14 no answer of 5xx but 502 and 503.
 """
 
@@ -16,8 +16,10 @@ from dragoman.core.events import Entry, dump_event
 from dragoman.core.messages import Usage
 from tests.crash.approvals import approvals_count
 from tests.crash.brought import answers_kept, names_kept
+from tests.crash.casts import refused_count, word_goes_round
 from tests.crash.evidence import Evidence, Reading, RunTape, Turn, Violation
 from tests.crash.hearing import readers_hear_the_tape
+from tests.crash.history import Record
 from tests.crash.homes import PROJECTS
 from tests.crash.ledgers import Effect
 from tests.crash.scripts import ASKED, OPENING, hash_of
@@ -230,7 +232,7 @@ def effects_by_their_rule(reading: Reading) -> Iterator[str]:
         for call_id, results in run.results.items():
             if len(results) > 1:
                 yield f"call {call_id} of run {run.id} has {len(results)} results"
-            if call_id in theirs:
+            if call_id in theirs or call_id in run.transfers:
                 continue
             key = f"{run.id}:{call_id}"
             if not results[0].is_error and key not in effects and run.calls[call_id][1].name != OPENING:
@@ -289,10 +291,11 @@ def tokens_add_up(reading: Reading) -> Iterator[str]:
                 continue
             total += event.usage
             paid = [bill for bill in mine if bill.reply == reply and bill.whole]
-            paid = [bill for bill in paid if script.text(reply, bill.asked) == event.text]
+            said = event.text or event.internal
+            paid = [bill for bill in paid if script.text(reply, bill.asked) == said]
             match = next((b for b in paid if event.usage == Usage(b.prompt_tokens, b.completion_tokens)), None)
             if not paid:
-                yield f"reply {reply} of run {run.id} is no answer the model gave: {event.text[:120]!r}"
+                yield f"reply {reply} of run {run.id} is no answer the model gave: {said[:120]!r}"
             elif match is None:
                 yield f"reply {reply} of run {run.id} is booked as {event.usage}, billed as {paid}"
             else:
@@ -303,7 +306,8 @@ def tokens_add_up(reading: Reading) -> Iterator[str]:
         faults = sum(1 for bill in mine if bill.fault)
         cancelled = int(isinstance(end, ev.RunCancelled))
         lost = len(mine) - len(used) - faults
-        if lost > run.claims - 1 + cancelled + int(isinstance(end, ev.RunFailed)):
+        ends = run.claims - 1 + cancelled + int(isinstance(end, ev.RunFailed))
+        if lost > ends * (1 + refused_count(run)):
             yield f"run {run.id} asked the model {lost} times for nothing in {run.claims} attempts"
 
 
@@ -336,10 +340,17 @@ def no_server_errors(reading: Reading) -> Iterator[str]:
     counts = Counter(
         (record.status, record.text[:200])
         for record in reading.evidence.history
-        if record.status >= 500 and record.status not in (502, 503)
+        if record.status >= 500 and record.status not in (502, 503) and not _tells_of_an_end(reading, record)
     )
     for (status, text), count in counts.items():
         yield f"{count} answers of {status}: {text}"
+
+
+def _tells_of_an_end(reading: Reading, record: Record) -> bool:
+    """Rowboat's wire says 500 of turns that failed (rowboat spec 3.5)."""
+    begun, run = reading.operations.get(record.id), reading.runs.get(record.run)
+    end = run.ends[0].event if run is not None and run.ends else None
+    return begun is not None and begun.mode == "rowboat" and isinstance(end, ev.RunFailed | ev.RunCancelled)
 
 
 INVARIANTS: tuple[tuple[str, Callable[[Reading], Iterator[str]]], ...] = (
@@ -358,6 +369,7 @@ INVARIANTS: tuple[tuple[str, Callable[[Reading], Iterator[str]]], ...] = (
     ("I13", approvals_count),
     ("I13", answers_kept),
     ("I13", names_kept),
+    ("W1", word_goes_round),
     ("G8", few_tries),
     ("G8", recovered_in_time),
     ("G14", no_server_errors),

@@ -25,8 +25,11 @@ PATHS = {
     "streaming": "/api/v1/chat/stream",
     "held": "/waits/turns",
     "elastic": "/api/observability_ai_assistant/chat/complete",
+    "rowboat": "/api/v1/{project}/chat",
+    "rowboat-stream": "/api/v1/{project}/chat",
 }
-STREAMED = ("streaming", "elastic")
+STREAMED = ("streaming", "elastic", "rowboat-stream")
+UNTIL_KNOWN = ("elastic", "rowboat", "rowboat-stream")  # they must know what to go on from
 CHATS = "/api/cli/v1/chats"
 HELD_S = 20.0
 ENDS = ("run_completed", "run_failed", "run_cancelled")
@@ -336,7 +339,7 @@ class Saying:
             mode=self._mode,
             text=self._script.message(),
         )
-        path = PATHS[self._mode]
+        path = PATHS[self._mode].format(project=client.project)
         headers = client._headers | ({"Idempotency-Key": self._key} if self._key else {})
         lost = "again" if self._key else "lost"
         acknowledged = False
@@ -355,9 +358,9 @@ class Saying:
                         self.heard += chunk
                         history.add("heard", "append", number, text=chunk.decode("latin-1"))
                 else:
-                    text = (await answer.read()).decode("latin-1")
+                    self.run, self.heard = run, await answer.read()
                     history.add("ok", "append", number, run=run, status=200)
-                    history.add("heard", "append", number, text=text)
+                    history.add("heard", "append", number, text=self.heard.decode("latin-1"))
                     self._spawn_others(run)
                 return "taken"
         except aiohttp.ClientConnectorError as error:
@@ -367,7 +370,7 @@ class Saying:
         except CONNECTION_ERRORS as error:
             history.add("note" if acknowledged else "info", "append", number, text=repr(error))
             # Who has a key may ask again for what it was told only half of, and gets the same turn.
-            whole = self._mode == "elastic" or (self._key != "" and client.rng.random() < 0.5)
+            whole = self._mode in UNTIL_KNOWN or (self._key != "" and client.rng.random() < 0.5)
             return lost if not acknowledged or whole else "taken"
 
     async def _not_taken(self, number: int, answer: aiohttp.ClientResponse, run: str) -> str:

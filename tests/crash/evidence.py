@@ -13,7 +13,7 @@ from dragoman.core.messages import ToolCall
 from tests.crash.history import Record
 from tests.crash.homes import Dump, TapeDump
 from tests.crash.ledgers import Bill, Effect
-from tests.crash.scripts import OPENING, Script, again, read_script
+from tests.crash.scripts import OPENING, TRANSFER, Script, again, read_script
 
 FAULTS = ("kill", "freeze", "stop", "cut", "back")
 """Notes of the history after which runs may have to be taken over. While the database is away nobody can: that counts
@@ -114,6 +114,13 @@ class RunTape:
         return calls
 
     @cached_property
+    def transfers(self) -> frozenset[str]:
+        """Ids of the calls that ask for a hand-over."""
+        called = [call for entry in self.of(ev.ReplyFinished) for call in entry.event.calls]
+        called += [entry.event.call for entry in self.of(ev.CallAdded)]
+        return frozenset(call.id for call in called if call.name == TRANSFER)
+
+    @cached_property
     def results(self) -> dict[str, list[ev.ToolReturned]]:
         results: dict[str, list[ev.ToolReturned]] = defaultdict(list)
         for entry in self.of(ev.ToolReturned):
@@ -195,3 +202,6 @@ class Reading:
         run.replied = sum(all(call.name != OPENING for call in message.calls) for message in replied)
         token = run.script.token if messages[-1].role == "user" else again(run.script.token)
         self.places[token].append((tape, entry))
+        turn = self.turns.get(token)
+        if turn is not None and not turn.conversation:
+            turn.conversation = tape.conversation  # there are wires that tell its name with the answer alone

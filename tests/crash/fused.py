@@ -2,7 +2,7 @@
 
 Three clients of two projects; one says a streamed turn and then a blocking one, a reader follows the first, and
 somebody names its conversation; one has a tool of its own; one speaks Elastic's wire, sends its conversation whole, and
-does in a second turn what the first one asked of it.
+does in a second turn what the first one asked of it; one speaks Rowboat's, and is answered by a workflow.
 """
 
 import asyncio
@@ -12,8 +12,9 @@ from dragoman.runtime.fuses import POINTS
 from tests.crash.clients import Client
 from tests.crash.homes import Template
 from tests.crash.kibana import KibanaClient
+from tests.crash.rowboat import RowboatClient
 from tests.crash.scene import Order, Result, Scene, Trial, scene
-from tests.crash.scripts import ACTION, ASKED, LOCAL, Script
+from tests.crash.scripts import ACTION, ASKED, HAND, LOCAL, NOBODY, Script
 from tests.crash.servers import Server
 
 PASSED = {
@@ -46,6 +47,7 @@ PASSED = {
     "clienttool.requested": 1,
     "clienttool.answered": 1,
     "clientaction.emitted": 1,
+    "handover.committed": 6,
     "note.before_commit": 1,
     "note.after_commit": 1,
     "heartbeat.tick": 2,
@@ -102,7 +104,7 @@ async def run(trial: Trial, folder: Path, template: Template) -> Result:
             started = await stage.start(server, fuses)
             if not number:
                 _begin(stage, server, point)
-            if fuses and started and not await _dies(stage, server):
+            if fuses and started and not await dies(stage, server):
                 # Nothing may happen in the calm: a fuse that has not blown must not lie in wait.
                 stage.result.blown = number > _place(lives, point)
                 await server.stop()
@@ -125,6 +127,9 @@ def _begin(stage: Scene, server: Server, point: str) -> None:
     fourth = KibanaClient(stage.world, "d", "amber", ["talk-d"], violated=stage.violated)
     stage.enter(fourth, ["talk-d"])
     stage.begin(_act(fourth))
+    fifth = RowboatClient(stage.world, "e", "birch", ["talk-e"], violated=stage.violated)
+    stage.enter(fifth, ["talk-e"])
+    stage.begin(_hand_over(fifth))
 
 
 def _place(lives: list[str], point: str) -> int:
@@ -132,7 +137,7 @@ def _place(lives: list[str], point: str) -> int:
     return next(number for number, life in enumerate(lives) if life.startswith(f"{point}="))
 
 
-async def _dies(stage: Scene, server: Server) -> bool:
+async def dies(stage: Scene, server: Server) -> bool:
     """Wait until the server is dead or has nothing left to do."""
     ended = asyncio.create_task(server.wait())
     done = asyncio.create_task(stage.finished())
@@ -166,6 +171,16 @@ async def _act(client: KibanaClient) -> None:
     first = Script(client.token(), client.canary, ((ACTION,), ("count_once",)), words=6, gap_ms=3)
     await client.append("talk-d", first)
     await client.append("talk-d", Script(client.token(), client.canary, (("look",),), words=3))
+
+
+async def _hand_over(client: RowboatClient) -> None:
+    """Rowboat's wire: an internal agent that acts, a pipeline, a hand-over that is refused, and one for good; then a
+    turn in the same conversation."""
+    errands = (("count_once", f"{HAND}Scout"), ("look", "count_once"), (), (f"{HAND}Line",), (), ("count_again",), ())
+    steps = (*errands, (f"{HAND}{NOBODY}",), (f"{HAND}Clerk",))
+    first = Script(client.token(), client.canary, steps, words=4, gap_ms=2)
+    await client.append("talk-e", first, mode=client.rng.choice(("rowboat", "rowboat-stream")), followed=True)
+    await client.append("talk-e", Script(client.token(), client.canary, ((f"{HAND}Scout",), ()), words=3))
 
 
 async def _answer(stage: Scene, client: Client, server: Server) -> None:

@@ -11,8 +11,10 @@ from dragoman.core.events import dump_event
 from dragoman.core.operations import Started
 from dragoman.dialects.elastic.frames import Chunks
 from dragoman.dialects.grip.encode import Stream
+from dragoman.dialects.rowboat.stream import Stream as Turns
 from dragoman.edge.following import told as as_told
 from tests.crash.evidence import Reading, RunTape
+from tests.crash.rowboat import messages_of
 
 CHUNKS_END = b"data: [DONE]"
 CHUNKS_ERROR = b'data: {"error"'
@@ -86,6 +88,9 @@ def _answer(reading: Reading, token: str, mode: str, body: bytes) -> Iterator[st
     if mode == "elastic":
         yield from _chunks(run, token, body)
         return
+    if mode.startswith("rowboat"):
+        yield from _messages(run, token, body, streamed=mode == "rowboat-stream")
+        return
     finished = [entry.event for entry in run.of(ev.ReplyFinished)]
     said = msgspec.json.decode(body).get("response")
     last = finished[-1].text if finished else None
@@ -119,6 +124,26 @@ def _chunks(run: RunTape, token: str, body: bytes) -> Iterator[str]:
         yield f"the stream of turn {token} differs from its tape: {heard[:20]}, expected {said[:20]}"
     elif body.endswith(CHUNKS_END + b"\n\n") and CHUNKS_ERROR not in body and body != expected:
         yield f"the stream of turn {token} ended and was not whole"
+
+
+def _messages(run: RunTape, token: str, body: bytes, *, streamed: bool) -> Iterator[str]:
+    """Rowboat's, whole messages: a stream has the first of those that its encoder makes of the tape; an answer that is
+    whole has all of them."""
+    encoder = Turns()
+    frames = messages_of(b"".join(encoder.entry(entry) for entry in run.entries[1:]))
+    expected = [frame["data"] for frame in frames if frame["type"] == "message"]
+    if not streamed:
+        said = msgspec.json.decode(body)["turn"]["output"]
+        if said != expected:
+            yield f"turn {token} was answered {said}; its tape says {expected}"
+        return
+    heard = messages_of(body)
+    messages = [frame["data"] for frame in heard if frame["type"] == "message"]
+    if messages != expected[: len(messages)]:
+        yield f"the stream of turn {token} differs from its tape: {messages}, expected {expected}"
+    done = next((frame for frame in heard if frame["type"] == "done"), None)
+    if done is not None and (done["turn"]["output"] != expected or messages != expected or heard[-1] is not done):
+        yield f"the stream of turn {token} ended and was not whole: {messages}, expected {expected}"
 
 
 def _without_error(heard: bytes) -> Iterator[bytes]:

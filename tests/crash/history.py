@@ -30,7 +30,8 @@ class Record(Struct, frozen=True, omit_defaults=True, gc=False):
     key: str = ""
     """Of an append its Idempotency-Key; of an approve and an answer the call's id."""
     mode: str = ""
-    """Of an append: blocking, streaming, elastic, or held: it brings a tool of its own, and does not wait."""
+    """Of an append: blocking, streaming, elastic, rowboat, rowboat-stream, or held: it brings a tool of its own, and
+    does not wait."""
     run: str = ""
     reader: str = ""
     """Of a follow: all connections of one reader have one name."""

@@ -25,6 +25,7 @@ from dragoman.core.operations import RunView
 from dragoman.server.assemble import open_house
 from dragoman.server.config import load_config
 from dragoman.server.house import House
+from tests.crash.relay import take_in_relay
 
 POSTGRES = os.environ.get("DRAGOMAN_TEST_POSTGRES", "postgresql://127.0.0.1:5432/")
 PROJECTS = ("amber", "birch")
@@ -46,6 +47,9 @@ name = "scripted"
 tools = ["crash.*"]
 ask = ["count_asked"]
 approval = "3s"
+[connections.hooks]
+kind = "webhook"
+url = "{upstream}/tool_call"
 [limits]
 per_ip_rpm = 0
 per_credential_rpm = 0
@@ -141,6 +145,7 @@ async def template(engine: str, folder: Path, *, postgres: str = POSTGRES) -> As
                 await ensure_project(house.access, ProjectId(project), at=house.clock.now())
                 minted = await house.mint.create(project, ProjectId(project), scopes=SCOPES)
                 credentials[project] = minted.text
+                await take_in_relay(house, ProjectId(project))
         yield Template(engine, home, postgres if engine == "postgres" else "", database, credentials)
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -26,6 +26,9 @@ logging.getLogger("aiohttp.server").addFilter(
 )
 
 _encode = msgspec.json.Encoder().encode
+HOOK = "/tool_call"
+RELAY = "of the relay"
+"""Stands in what the agents of the workflow are told (`relay.py`)."""
 SSE_HEADERS = {"content-type": "text/event-stream"}
 
 
@@ -54,6 +57,23 @@ class _Call(Struct):
     arguments: str
 
 
+class _Hooked(Struct):
+    content: str
+
+
+class _HookedFunction(Struct):
+    name: str
+    arguments: str
+
+
+class _HookedTool(Struct):
+    function: _HookedFunction
+
+
+class _HookedCall(Struct):
+    toolCall: _HookedTool
+
+
 _asks = msgspec.json.Decoder(_Ask)
 _calls = msgspec.json.Decoder(_Call)
 
@@ -73,6 +93,7 @@ class Outside:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/effect", self._effect)
+        app.router.add_post(HOOK, self._hook)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -94,14 +115,23 @@ class Outside:
     # -- the tools' end --------------------------------------------------------------------------------------------
 
     async def _effect(self, request: web.Request) -> web.Response:
+        return web.Response(body=await self._took_effect(request, _calls.decode(await request.read())))
+
+    async def _hook(self, request: web.Request) -> web.Response:
+        """The webhook of the projects' workflows (rowboat spec 7.1)."""
+        content = msgspec.json.decode(await request.read(), type=_Hooked).content
+        call = msgspec.json.decode(content, type=_HookedCall).toolCall.function
+        done = await self._took_effect(request, _Call(call.name, call.arguments))
+        return web.Response(body=_encode({"result": done.decode()}), content_type="application/json")
+
+    async def _took_effect(self, request: web.Request, call: _Call) -> bytes:
         arrived = time.time()
-        call = _calls.decode(await request.read())
         arguments = msgspec.json.decode(call.arguments)
         key = request.headers.get("Idempotency-Key", "")
         self.effects.add(Effect(arrived, call.tool, key, arguments["token"], hash_of(call.arguments)))
         if arguments["ms"]:
             await asyncio.sleep(arguments["ms"] / 1000)
-        return web.Response(body=b"done " + arguments["place"].encode())
+        return b"done " + arguments["place"].encode()
 
     # -- the model's end -------------------------------------------------------------------------------------------
 
@@ -167,6 +197,8 @@ class Outside:
 
 def _place(ask: _Ask) -> tuple[Script | None, int, tuple[str, ...]]:
     """The script of the newest turn, which reply of it is asked for, and the turns' tokens."""
+    if any(message.role == "system" and RELAY in str(message.content) for message in ask.messages):
+        return _place_in_relay(ask)
     script, reply = None, 1
     turns: list[str] = []
     for message in ask.messages:
@@ -175,6 +207,22 @@ def _place(ask: _Ask) -> tuple[Script | None, int, tuple[str, ...]]:
             turns.append("" if script is None else script.token)
         elif message.role == "assistant" and not _opens(message):
             reply += 1
+    return script, reply, tuple(turns)
+
+
+def _place_in_relay(ask: _Ask) -> tuple[Script | None, int, tuple[str, ...]]:
+    """The same where several agents answer. Each is told what the others said, in one way or another; and whatever is
+    said in the turn begins with its place."""
+    script, reply = None, 1
+    turns: list[str] = []
+    for message in ask.messages:
+        content = str(message.content or "")
+        if message.role == "user" and (said := read_script(content)) is not None:
+            script, reply = said, 1
+            turns.append(script.token)
+        elif script is not None:
+            places = re.findall(rf"(?<![\w.]){re.escape(script.token)}/(\d+)", content)
+            reply = max([reply, *(int(place) + 1 for place in places)])
     return script, reply, tuple(turns)
 
 

@@ -5,8 +5,10 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
-from tests.crash.homes import PROJECTS, Template
+from tests.crash.homes import PROJECTS, Template, opened
 from tests.crash.kibana import KibanaClient, draw_acting
+from tests.crash.relay import Publisher, draw_relay
+from tests.crash.rowboat import RowboatClient
 from tests.crash.scene import Order, Result, Scene, Trial, scene, shares
 from tests.crash.scripts import Script, draw
 from tests.crash.servers import Server
@@ -18,7 +20,9 @@ KILLS_AT_ONCE = 20
 """Of one trial: between calms."""
 FOLLOWED, CANCELLED = 0.3, 0.05
 PAUSE_S = 0.3
-ELASTIC_EVERY = 4
+ELASTIC_EVERY = ROWBOAT_EVERY = 4
+PUBLISH_S = 0.3
+"""Between two editions of the workflow that are published in the midst of it."""
 
 LOOPS = {"P": 2, "N": 20}
 STARTS = 10
@@ -35,9 +39,19 @@ async def run(trial: Trial, folder: Path, template: Template) -> Result:
     async with scene(trial, folder, template) as stage:
         server = stage.servers[0]
         populate(stage)
+        stage.begin(_publish(stage))
         for _ in range(trial.options["kills"]):
             await _live_for(stage, server, stage.rng.uniform(*KILL_S))
     return stage.result
+
+
+async def _publish(stage: Scene) -> None:
+    """Beside the server, as `dragoman workflows import --publish` does it, whether or not one is alive."""
+    publisher = Publisher(PROJECTS[0], stage.violated)
+    async with opened(stage.servers[0].home.path, writer=False) as house:
+        await publisher.publish(house, stage.world.over, every_s=PUBLISH_S)
+        await publisher.look(house)
+    stage.result.measured["editions"] = [float(len(publisher.taken))]
 
 
 async def _live_for(stage: Scene, server: Server, seconds: float) -> None:
@@ -52,7 +66,7 @@ async def _live_for(stage: Scene, server: Server, seconds: float) -> None:
 
 def populate(stage: Scene, clients: int = CLIENTS, *, slow: bool = False) -> None:
     """Clients that go on until the storm is over: each with a conversation of its own and one that it shares; every
-    fourth speaks Elastic's wire, in two conversations of its own."""
+    fourth speaks Elastic's wire, in two conversations of its own, and every fourth Rowboat's."""
     for number in range(clients):
         project = PROJECTS[number % len(PROJECTS)]
         if number % ELASTIC_EVERY == ELASTIC_EVERY - 1:
@@ -60,6 +74,12 @@ def populate(stage: Scene, clients: int = CLIENTS, *, slow: bool = False) -> Non
             kibana = KibanaClient(stage.world, f"c{number}", project, conversations, violated=stage.violated)
             stage.enter(kibana, conversations)
             stage.begin(kibana.live(draw_acting, followed=FOLLOWED, cancelled=CANCELLED, pause_s=PAUSE_S))
+            continue
+        if number % ROWBOAT_EVERY == ROWBOAT_EVERY - 2:
+            conversations = [f"rowboat-{number}-{each}" for each in range(2)]
+            rowboat = RowboatClient(stage.world, f"c{number}", project, conversations, violated=stage.violated)
+            stage.enter(rowboat, conversations)
+            stage.begin(rowboat.live(draw_relay, followed=FOLLOWED, cancelled=CANCELLED, pause_s=PAUSE_S))
             continue
         client = stage.client(f"c{number}", project, [f"own-{number}", f"shared-{number // 4}"])
         scripts = partial(draw, slow=slow, faults=True)

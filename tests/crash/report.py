@@ -13,7 +13,7 @@ from tests.crash.scene import Result, Trial
 START_P95_S = 1.5
 """Bar of R02: from the start of a process until it listens."""
 
-COUNTED = ("cuts",)
+COUNTED = ("cuts", "editions")
 """Of `Result.measured`: what is no time."""
 
 

@@ -24,6 +24,13 @@ OPENING = "context"
 """What a turn in Elastic's loop calls of its own accord, unseen by the model."""
 
 
+HAND = ":"
+"""Before the name of an agent or a pipeline: a step's call that asks for a hand-over to it."""
+TRANSFER = "transfer_to_agent"
+NOBODY = "Nobody"
+"""A hand-over to whom is refused."""
+
+
 def answer_to(call: str) -> str:
     """What a client brings as the result of a call of `LOCAL`."""
     return f"mine of {call}"
@@ -69,10 +76,12 @@ class Script(Struct, frozen=True, omit_defaults=True):
         """The (tool, arguments as JSON) of a reply, in order."""
         if reply >= self.replies:
             return []
-        return [
-            (tool, msgspec.json.encode({"token": self.token, "place": f"{reply}.{at}", "ms": self.tool_ms}).decode())
-            for at, tool in enumerate(self.steps[reply - 1], start=1)
-        ]
+        return [self._call(tool, f"{reply}.{at}") for at, tool in enumerate(self.steps[reply - 1], start=1)]
+
+    def _call(self, tool: str, place: str) -> tuple[str, str]:
+        if tool.startswith(HAND):
+            return TRANSFER, msgspec.json.encode({"assistant": tool.removeprefix(HAND)}).decode()
+        return tool, msgspec.json.encode({"token": self.token, "place": place, "ms": self.tool_ms}).decode()
 
     def completion_tokens(self, reply: int) -> int:
         return len(self.text(reply).split()) + 5 * len(self.calls(reply))

@@ -56,6 +56,7 @@ LIVES = [
     ["approval.decided=kill@1"],
     ["clienttool.answered=kill@1"],
     ["note.after_commit=kill@1"],
+    ["handover.committed=kill@3"],
     ["stream.frame=torn@4"],
     [fused.FIRST, "claim.after_commit=kill@1"],
 ]
@@ -81,6 +82,19 @@ async def test_readers_of_chats_and_tasks_hear_everything_once_over_a_kill(tmp_p
 
 async def test_restarts_alone_use_up_no_tries(tmp_path: Path, ready: Template):
     assert (await carried_out(Trial("R07", SEED, options={"silent": True}), tmp_path, ready)).kills == 11
+
+
+async def test_a_workflows_turn_goes_on_as_it_began_after_a_kill_at_a_commit(tmp_path: Path, ready: Template):
+    options = {"fuses": "*.after_commit=kill@6", "mode": "rowboat-stream", "replicas": 1}
+    result = await carried_out(Trial("cast", SEED, options=options), tmp_path, ready)
+    assert (result.kills, result.checked, result.acknowledged) == (1, 1, 3)
+
+
+@pytest.mark.service
+async def test_a_workflows_turn_is_carried_on_by_the_other_server(tmp_path: Path, shared: Template):
+    options = {"fuses": "*.before_commit=kill@7", "mode": "rowboat", "replicas": 2}
+    result = await carried_out(Trial("cast", SEED, "postgres", options), tmp_path, shared)
+    assert (result.kills, len(result.takeovers_s)) == (1, 1)
 
 
 @pytest.mark.service

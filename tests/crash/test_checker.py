@@ -11,6 +11,7 @@ from dragoman.core.events import Entry, dump_event
 from dragoman.core.messages import ToolCall, Usage, said
 from dragoman.core.names import CallId, ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import RunView, Started
+from dragoman.core.workflows import Staging
 from dragoman.dialects.grip.encode import Stream
 from tests.crash.checker import INVARIANTS, Evidence, check
 from tests.crash.history import History, Record
@@ -303,6 +304,10 @@ def cancelled_by_nobody(story: Story) -> None:
     story.runs["r2"] = replace(story.runs["r2"], status="cancelled")
 
 
+def other_version(story: Story) -> None:
+    story.change("r2", ev.TurnReceived, staging=Staging("v2"))
+
+
 def once_twice(story: Story) -> None:
     story.effects.append(next(effect for effect in story.effects if effect.tool == "count_once"))
 
@@ -552,6 +557,7 @@ BROKEN: list[tuple[str, Callable[[Story], None], str]] = [
     ("G8", given_up_too_soon, "run r2 was given up after 1 tries (1 claims)"),
     ("G8", taken_up_late, "run r3 was taken up 2.5 s after the server was ready (entry 4)"),
     ("G8", taken_over_late, "run r3 was taken over 9.0 s after its owner was lost (entry 4)"),
+    ("W1", other_version, "run r2 is answered by v2, its conversation began with "),
     ("G14", server_error, "1 answers of 500: Internal server error"),
 ]
 

@@ -60,8 +60,10 @@ class Model:
                 await self.caller.elastic(*self.messages, user(self.text("fail")))
                 await self.check()
             case "put" | "put the same":
-                kept = self.messages[: place + 1] if what == "put" else self.messages
-                await self.put([*kept, message("assistant", self.text("so"))] if what == "put" else kept)
+                if what == "put the same":
+                    await self.put(self.messages)
+                elif not self.messages[place]["message"]["content"].startswith("restart"):  # asked again, it would act
+                    await self.put([*self.messages[: place + 1], message("assistant", self.text("so"))])
             case "copy":
                 copy = await self.caller.call("POST", f"{CONVERSATION}/{self.caller.conversation}/duplicate")
                 await self.check()

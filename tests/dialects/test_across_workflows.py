@@ -20,7 +20,19 @@ from dragoman.core.names import CallId
 from dragoman.core.workflows import TRANSFER, Handing
 from dragoman.dialects.grafana.a2a_steps import Can
 from dragoman.dialects.grip import session_files
-from tests.dialects.across import GRAFANA, Caller, asked_and_told, row_of, told, user, without_calls
+from dragoman.runtime.ports import Prompt, ReplyPiece
+from dragoman.runtime.workflow import transfer_text
+from tests.dialects.across import (
+    GRAFANA,
+    Caller,
+    asked_and_told,
+    check_prompt,
+    message,
+    row_of,
+    told,
+    user,
+    without_calls,
+)
 from tests.dialects.across_workflows import (
     ALOUD,
     REPORTED,
@@ -45,6 +57,7 @@ from tests.dialects.across_workflows import (
     terminal_lines,
     transfer,
 )
+from tests.parts import call_reply, text_reply
 from tests.runtime.looping import ContextTools
 from tests.stage import SetUp
 from tests.stage import stage as stage
@@ -310,6 +323,67 @@ async def test_a_title_is_thought_of_without_what_agents_said(stage: SetUp, tmp_
         await caller.elastic(user("look 1"))
         assert (await caller.document())["conversation"]["title"] == "On things"
         assert scene.model.titled and SECRET not in str(scene.model.titled)
+
+
+class Fixers(Players):
+    """Scout has the caller restart something before it reports on `fix …`; Hub has it do that."""
+
+    def _pieces(self, prompt: Prompt) -> list[ReplyPiece]:
+        check_prompt(prompt)
+        at = max(at for at, each in enumerate(prompt.messages) if each.role == "user" and not each.name)
+        asked = prompt.messages[at].text
+        called = {call.name for each in prompt.messages[at:] for call in each.calls}
+        if not asked.startswith("fix"):
+            return super()._pieces(prompt)
+        if "You are Scout" not in prompt.messages[0].text:
+            handed = TRANSFER in called
+            return text_reply("So: ", asked) if handed else call_reply((TRANSFER, transfer_text("Scout")))
+        return text_reply(SECRET) if "restart" in called else call_reply(("restart", '{"what":"db"}'))
+
+
+async def test_an_agent_that_reports_to_another_goes_on_once_elastics_client_has_made_its_call(
+    stage: SetUp, tmp_path: Path
+) -> None:
+    model = Fixers()
+    async with stage(model=model, tools=ContextTools(look='{"seen":1}'), config=config_in(tmp_path)) as scene:
+        caller = Visitor(scene)
+        await caller.elastic(user("look 1"))
+        before = [*(await caller.document())["messages"], user("fix it")]
+        assert '"name":"restart"' in await caller.elastic(*before)
+        heard = [(TRANSFER, transfer_text("Scout")), ("restart", '{"what":"db"}')]
+        calls = [
+            message("assistant", "", function_call={"name": name, "arguments": arguments, "trigger": "assistant"})
+            for name, arguments in heard
+        ]
+        handed, done = user(transfer_text("Scout"), name=TRANSFER), user('{"restarted":1}', name="restart")
+        answer = await caller.elastic(*before, calls[0], handed, calls[1], done)
+        assert SECRET not in answer and told(await caller.document())[-1] == ("assistant", "So: fix it")
+        scouts = [prompt for prompt in model.prompts if "You are Scout" in prompt.messages[0].text]
+        assert len(scouts) == 3 and "restarted" in str(scouts[-1].messages)
+        view = await caller.view()
+        names = [[each.name for each in turn.answered if each.text or each.is_internal] for turn in view.turns]
+        assert names == [["Scout", "Hub"], ["Scout", "Hub"]]
+        await caller.elastic_on("look 2")
+        assert SECRET not in json.dumps(await caller.document())
+        view = await caller.view()
+        assert (len(view.turns), len(view.turns[-1].asked)) == (3, 1)  # nothing had to be told anew
+
+
+async def test_one_reply_on_elastics_wire_is_no_workflows(stage: SetUp, tmp_path: Path) -> None:
+    async with set_up(stage, tmp_path) as scene:
+        caller = Visitor(scene)
+        body = {
+            "name": "n",
+            "systemMessage": "Be short.",
+            "messages": [user("tell me")],
+            "connectorId": "offline",
+            "functions": [],
+            "scopes": [],
+        }
+        answer = await caller.call("POST", "/internal/observability_ai_assistant/chat", body)
+        assert "So: " in answer and TRANSFER not in answer
+        (prompt,) = scene.model.prompts
+        assert prompt.messages[0].text == "Be short." and not prompt.tools
 
 
 def session_rows(view: Any) -> list[tuple[str, str]]:

@@ -585,17 +585,21 @@ async def test_a_dialect_may_tell_every_caller_the_same_with_every_answer(stage:
 IN_PROJECT = "/toy/in/default/talks/t"
 
 
-async def test_a_dialect_may_have_its_project_counted_before_anybody_is_asked_who_they_are(stage: Any) -> None:
+async def test_a_dialect_may_tell_its_projects_limit_before_a_credential_that_is_none(stage: Any) -> None:
     limited = replace(TOY, limits_first=True)
     async with stage(dialects=(limited, GRIP), config=open_config(per_project_rpm=2)) as s:
         strangers = [await s.anonymous().request("POST", IN_PROJECT, body=b"{") for _ in range(3)]
-        known = await s.client().request("POST", IN_PROJECT, body=b"{}")
+        known = [await s.client().request("POST", IN_PROJECT, body=b"{}") for _ in range(3)]
+        foreign = await s.client().request("POST", IN_PROJECT.replace("default", "ops"), body=b"{}")
         other = await s.anonymous().request("POST", IN_PROJECT.replace("default", "ops"), body=b"{}")
+        third = await s.anonymous().request("POST", IN_PROJECT.replace("default", "ops"), body=b"{}")
         unnamed = await s.client().request("POST", "/toy/talks/t", body=b"{}")
         elsewhere = await s.client().request("POST", CHAT, body=ask())
     assert [answer.status for answer in strangers] == [401, 401, 429]
-    assert (known.status, rates(known)) == (429, ("2", "0", "60"))
-    assert (other.status, unnamed.status, elsewhere.status) == (401, 200, 200)
+    assert [answer.status for answer in known] == [200, 200, 429]  # strangers took nothing from who is at home
+    assert rates(known[-1]) == ("2", "0", "60")
+    assert (foreign.status, other.status, third.status) == (404, 401, 429)  # elsewhere it is a stranger too
+    assert (unnamed.status, elsewhere.status) == (429, 429)  # by the budget of the project on every wire
 
 
 async def test_where_a_dialect_does_not_ask_for_it_strangers_use_up_no_projects_budget(stage: Any) -> None:

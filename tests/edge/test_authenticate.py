@@ -221,6 +221,8 @@ def test_who_names_a_project_uses_up_a_budget_that_is_not_its_callers() -> None:
     refused = limited(entrance, lambda: entrance.door.admit_project("default", Passed()))
     assert (refused.limit, refused.retry_after_s) == ("per_project_rpm", 30.0)
     entrance.door.admit_project("other", Passed())
+    limited(entrance, lambda: entrance.door.admit_project("default", Passed(), principal(project="other")))
+    entrance.door.admit_project("default", Passed(), principal())
     assert said(entrance.count(principal())) == (2, 1, 30)
     entrance.clock.move(30.0)
     entrance.door.admit_project("default", Passed())

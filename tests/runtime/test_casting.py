@@ -1,21 +1,26 @@
 """Workflow turns, driven: what stands on the tape, what each agent's model is told and offered, and how a turn ends."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dragoman.core import events as ev
-from dragoman.core.agents import AgentSpec
+from dragoman.core.agents import AgentSpec, Loop, ToolSpec
 from dragoman.core.messages import Message, Text, ToolCall, ToolResult, said
-from dragoman.core.names import CallId
+from dragoman.core.names import CallId, RunId
 from dragoman.core.transcript import Transcript
-from dragoman.core.workflows import TRANSFER, Control, Handing, Workflow
+from dragoman.core.workflows import TRANSFER, Control, Handing, Member, Workflow
 from dragoman.runtime.budgets import Budget
-from dragoman.runtime.casting import GONE
-from tests.parts import LedgerTools
-from tests.runtime.scene import AGENT, Scene, scene_of
+from dragoman.runtime.casting import CHANGED, GONE
+from dragoman.runtime.live import Inbox
+from dragoman.runtime.ports import ReplyDone
+from tests.parts import USAGE, LedgerTools
+from tests.runtime.looping import EXIT, ContextTools
+from tests.runtime.scene import AGENT, Scene, scene_of, until, within
 from tests.runtime.workflows import (
     Answering,
     InTurn,
@@ -469,3 +474,214 @@ async def test_a_run_that_died_is_taken_up_where_the_word_was() -> None:
 
 def test_a_step_is_internal_whatever_it_says() -> None:
     assert step("One").internal and not member("Front").internal
+
+
+# -- with the rules of a wire ------------------------------------------------------------------------------------------
+
+GIVE_UP = ToolCall(CallId("x"), "exit_loop", '{"response": "That is all."}')
+
+
+async def test_a_turn_of_one_reply_is_its_callers_and_no_workflow_answers_it() -> None:
+    model = InTurn(say("raw"))
+    agents = {"desk": AgentSpec("desk", "")}
+    async with scene_of(model, agents=agents, configured={"desk": desk()}, workflow_tools=Answering()) as s:
+        loop = Loop(own_tools=False, once=True)
+        await s.drive(ev.TurnReceived((said("user", "hi"),), deltas=False, system="Be short.", loop=loop))
+        assert model.told(1) == [("system", "Be short."), ("user", "hi")]
+        assert model.offered(1) == [] and await spoken(s) == ["desk: raw", "completed"]
+
+
+async def test_the_call_that_closes_what_an_agent_says_to_others_is_not_told() -> None:
+    """Its arguments are what it said."""
+    workflow = Workflow("w", "Deep", (internal("Deep", tools=("look_up",)),), desk().tools)
+    model = InTurn(calls("look_up"), ReplyDone("", (GIVE_UP,), USAGE))
+    async with desk_of(model, workflow) as s:
+        await s.drive(replace(staged("hi"), loop=Loop(calls_max=1, closing=EXIT)))
+        assert await spoken(s) == ["(Deep: That is all.)", "Deep: That is all.", "completed"]
+        assert [e.closing for e in await s.events() if isinstance(e, ev.ReplyFinished)] == [None, None, None]
+
+
+async def test_hand_overs_and_refusals_of_them_use_up_no_calls() -> None:
+    script = [hand("Researcher"), say("I1"), hand("Front"), hand("Researcher"), say("I2"), hand("Billing")]
+    model = InTurn(*script, calls("look_up"), calls("look_up"), ReplyDone("", (GIVE_UP,), USAGE))
+    tools = Answering()
+    async with desk_of(model, workflow_tools=tools) as s:
+        await s.drive(replace(staged("hi"), loop=Loop(calls_max=2, closing=EXIT)))
+        assert [name for name, _ in tools.called] == ["look_up", "look_up"]
+        assert model.offered(9) == ["exit_loop"]
+        assert (await spoken(s))[-2:] == ["Billing: That is all.", "completed"]
+
+
+@pytest.mark.parametrize("loop", [Loop(tools=False), Loop(own_tools=False)], ids=["none", "the caller's"])
+async def test_where_the_caller_wants_no_tools_of_ours_a_workflow_has_none_either(loop: Loop) -> None:
+    tools = Answering()
+    model = InTurn(calls("look_up"), say("x"))
+    async with desk_of(model, workflow_tools=tools) as s:
+        await s.drive(replace(staged("hi", last="Billing"), loop=loop))
+        assert model.offered(1) == [] and tools.called == []
+
+
+async def test_a_tool_that_the_caller_lets_pass_is_offered() -> None:
+    model = InTurn(say("x"))
+    async with desk_of(model) as s:
+        await s.drive(replace(staged("hi", last="Billing"), loop=Loop(own_tools=False, only=("look_up",))))
+        assert model.offered(1) == ["look_up"]
+
+
+async def test_why_a_hand_over_was_refused_reads_as_the_loop_has_its_results() -> None:
+    model = InTurn(hand("Nobody"), say("I do it myself."))
+    async with desk_of(model) as s:
+        await s.drive(replace(staged("hi"), loop=Loop(json_results=True)))
+        assert model.told(2)[-1][1].startswith('{"error":')
+
+
+async def test_a_tool_of_the_callers_does_not_take_the_place_of_handing_over() -> None:
+    theirs = ToolSpec(TRANSFER, "Theirs.", {"type": "object", "required": ["what"]})
+    model = InTurn(hand("Billing"), say("It is 5."))
+    async with desk_of(model, tools=ContextTools()) as s:
+        await s.drive(replace(staged("hi"), client_tools=(theirs,), loop=Loop(checked=True)))
+        assert await spoken(s) == ["Front -> Billing transferred", "Billing: It is 5.", "completed"]
+        assert model.targets(1) == ["Billing", "Tech", "Researcher", "Intake"]
+
+
+# -- who must be asked ---------------------------------------------------------------------------------------------
+
+
+def asking(name: str, **fields: Any) -> Member:
+    made = member(name, tools=("look_up",), **fields)
+    return replace(made, agent=replace(made.agent, ask=("look_up",)))
+
+
+async def decide(scene: Scene, call: CallId) -> None:
+    (asked,) = [e for e in await scene.events() if isinstance(e, ev.ApprovalRequested) and e.call.id == call]
+    await scene.store.ask(RunId("r1"), ev.ApprovalDecided(call, True, "root", asked.arguments_hash))
+
+
+async def test_each_agent_has_its_own_rules_for_what_must_be_approved() -> None:
+    free = member("Free", agents=("Strict",), tools=("look_up",))
+    workflow = Workflow("w", "Free", (free, asking("Strict")), desk().tools)
+    model = InTurn(calls("look_up"), hand("Strict"), calls("look_up"), say("Done."))
+    tools = Answering()
+    async with desk_of(model, workflow, workflow_tools=tools) as s:
+        accepted = await s.accept(staged("hi"))
+        driving = asyncio.create_task(s.driver.drive(accepted.claim, None, inbox := Inbox()))
+        await until(lambda: any(isinstance(e, ev.ApprovalRequested) for events in s.store.written for e in events))
+        assert [call.member.name for _, call in tools.called] == ["Free"]
+        (request,) = [e for e in await s.events() if isinstance(e, ev.ApprovalRequested)]
+        await decide(s, request.call.id)
+        inbox.put([entry for entry in await s.tape() if isinstance(entry.event, ev.ApprovalDecided)])
+        await within(driving)
+        assert [call.member.name for _, call in tools.called] == ["Free", "Strict"]
+        assert (await spoken(s))[-2:] == ["Strict: Done.", "completed"]
+
+
+@pytest.mark.parametrize("mocked", [{"mock_all": True}, {"mocks": {"look_up": "late"}}], ids=["all", "by name"])
+async def test_what_is_only_invented_need_not_be_approved(mocked: dict[str, Any]) -> None:
+    workflow = Workflow("w", "Strict", (asking("Strict"),), desk().tools)
+    tools = Answering()
+    async with desk_of(InTurn(calls("look_up"), say("Done.")), workflow, workflow_tools=tools) as s:
+        await s.drive(staged("hi", **mocked))
+        assert [name for name, _ in tools.called] == ["look_up"]
+        assert not [e for e in await s.events() if isinstance(e, ev.ApprovalRequested)]
+
+
+async def test_an_agent_that_is_denied_every_tool_can_still_hand_over() -> None:
+    front = desk().members[0]
+    front = replace(front, tools=("look_up",), agent=replace(front.agent, deny=("*",)))
+    workflow = desk(members=(front, *desk().members[1:]))
+    async with desk_of(InTurn(calls("look_up", ":Billing"), say("It is 5.")), workflow) as s:
+        await s.drive(staged("hi"))
+        assert [e.code for e in await s.events() if isinstance(e, ev.ToolReturned)] == ["denied", ""]
+        assert (await spoken(s))[-2:] == ["Billing: It is 5.", "completed"]
+
+
+# -- conversations that others take part in ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_agents_said_to_each_other_is_not_what_another_agent_said(restarted: bool) -> None:
+    model, plain = InTurn(hand("Researcher"), say("SECRET"), say("Public.")), InTurn(say("Indeed."))
+    agents = {"desk": AgentSpec("desk", ""), "plain": AgentSpec("plain", "Be brief.", model="plain")}
+    models = {"main": model, "plain": plain}
+    async with scene_of(models, agents=agents, configured={"desk": desk()}, workflow_tools=Answering()) as s:
+        for run, agent in (("r1", ""), ("r2", "plain"), ("r3", "")):
+            if restarted:
+                s.driver._past.forget(1)  # pyright: ignore[reportPrivateUsage, reportArgumentType]
+            await s.drive(ev.TurnReceived((said("user", run),), agent=agent, deltas=False), run)
+        before = [("user", "r1"), ("assistant", "Public."), ("user", "r2")]
+        assert plain.told(1) == [("system", "Be brief."), *before]
+        assert model.told(4) == [("system", "You are Front."), *before, ("assistant", "Indeed."), ("user", "r3")]
+
+
+async def test_who_spoke_in_a_turn_that_failed_does_not_have_the_word() -> None:
+    model = InTurn(hand("Billing"), calls("look_up"), say(""))
+    async with desk_of(model) as s:
+        await s.drive(staged("hi"))
+        assert (await spoken(s))[-1] == "failed no_answer"
+        await s.drive(staged("next"), "r2")
+        assert model.told(4) == [("system", "You are Front."), ("user", "next")]
+
+
+async def test_a_turn_that_was_stopped_while_agents_spoke_to_each_other_leaves_the_word_to_who_spoke_to_the_user() -> (
+    None
+):
+    workflow = Workflow(
+        "w", "Front", (member("Front", agents=("Mid",)), member("Mid", agents=("Deep",)), internal("Deep"))
+    )
+    messages = (
+        said("user", "hi"),
+        Message("assistant", (Text("Wait."),), name="Mid"),
+        Message("assistant", (Text("found", hidden=True),), name="Deep"),
+        said("user", "next"),
+    )
+    model = InTurn(say("Go on."))
+    async with desk_of(model, workflow) as s:
+        await s.drive(staged(messages=messages))
+        assert model.told(1)[0] == ("system", "You are Mid.")
+
+
+async def test_an_agent_may_have_the_name_of_its_workflow() -> None:
+    front = replace(desk().members[0], tools=("look_up",))
+    model = InTurn(calls("look_up", ":Billing", text="I hand you over."), say("It is 5."))
+    workflow = desk(name="Front", members=(front, *desk().members[1:]))
+    agents = {"Front": AgentSpec("Front", "")}
+    async with scene_of(model, agents=agents, configured={"Front": workflow}, workflow_tools=Answering()) as s:
+        await s.drive(ev.TurnReceived((said("user", "hi"),), agent="Front", deltas=False))
+        assert [role for role, _ in model.told(2)] == ["system", "user", "user", "user"]
+
+
+async def test_a_configured_workflow_that_was_changed_meanwhile_fails_the_run_with_a_sentence() -> None:
+    model = InTurn(hand("Billing"), say("never"))
+    async with desk_of(model, desk(members=desk().members[:1])) as s:
+        accepted = await s.accept(staged("hi"))
+        claim = accepted.claim
+        assert claim is not None
+        call = hand("Billing").calls[0]
+        begun = [ev.ReplyStarted("Front", "m"), ev.ReplyFinished("", (call,)), ev.ToolReturned(call.id, "{}")]
+        await s.store.append(claim, [*begun, ev.HandedOver("Front", "Billing")], after=claim.seq)
+        await s.store.release([claim])
+        (again,) = await s.store.take_lost(limit=1)
+        await s.driver.drive(again)
+        end = (await s.events())[-1]
+        assert isinstance(end, ev.RunFailed) and (end.code, end.detail) == ("workflow_gone", CHANGED)
+
+
+async def test_a_blank_answer_is_none() -> None:
+    async with desk_of(InTurn(hand("Researcher"), say("Clause 4."), say(" \n"))) as s:
+        await s.drive(staged("hi"))
+        assert (await spoken(s))[-2:] == ["Front: Clause 4.", "completed"]
+    async with desk_of(InTurn(hand("Researcher"), say("\n"), say("\n"))) as s:
+        await s.drive(staged("hi"))
+        assert (await spoken(s))[-1] == "failed no_answer"
+
+
+async def test_the_longest_memory_of_its_agents_is_what_is_read() -> None:
+    """The default agent, which takes no part, may remember less."""
+    long = member("Front")
+    workflow = Workflow("w", "Front", (replace(long, agent=replace(long.agent, history_tokens=100)),))
+    model = InTurn(say("Fine."))
+    async with desk_of(model, workflow, agents={"brief": AgentSpec("brief", "", history_tokens=0)}) as s:
+        for run in ("r1", "r2", "r3"):
+            s.driver._past.forget(1)  # pyright: ignore[reportPrivateUsage, reportArgumentType] as after a restart
+            await s.drive(staged(run), run)
+        assert [text for role, text in model.told(3) if role == "user"] == ["r1", "r2", "r3"]

@@ -36,6 +36,7 @@ STAND: dict[str, tuple[str, ...]] = {
         "approval.requested",
         "clienttool.requested",
         "clientaction.emitted",
+        "handover.committed",
     ),
     "runtime/calling.py": ("tool.intent_committed", "tool.effect_done", "tool.result_committed"),
     "runtime/recovery.py": ("reaper.mid",),

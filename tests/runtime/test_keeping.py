@@ -98,6 +98,19 @@ def test_a_turn_for_one_owner_is_refused_where_another_owns(only_owner: str, own
 
 
 @pytest.mark.parametrize(
+    ("speaker", "refused"),
+    [("widget:ann", False), ("widget:bob", True), ("c_1", True), ("ann", True), ("", True)],
+)
+def test_in_a_visitors_chat_nobody_else_says_anything(speaker: str, refused: bool):
+    new = NewTurn(P, C, RunId("r"), ev.TurnReceived(()), ev.ConversationCreated(P, C, owner=speaker))
+    if not refused:
+        keeping.refuse_stranger(new, "widget:ann")
+        return
+    with pytest.raises(NotFound):
+        keeping.refuse_stranger(new, "widget:ann")
+
+
+@pytest.mark.parametrize(
     ("status", "epoch", "expected"),
     [("completed", 0, True), ("completed", 1, False), ("cancelled", 0, False), ("queued", 0, False)],
 )

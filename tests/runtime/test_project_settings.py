@@ -189,6 +189,16 @@ async def test_a_client_id_that_was_changed_is_nobodys(office: Office):
     assert new != old
     assert await office.settings.project_of_client(old) is None
     assert await office.settings.project_of_client(new) == P
+
+
+async def test_an_id_that_another_process_made_is_good_at_once(office: Office):
+    before = await office.settings.of(P)
+    other = office.another().settings
+    await other.rotate_client(P)
+    new = (await other.of(P)).client_id
+    assert (await office.settings.of(P)).client_id == before.client_id  # as it is remembered here
+    assert await office.settings.project_of_client(new) == P
+    assert await office.settings.project_of_client(before.client_id) is None
     assert await office.clients() == [new]
 
 
@@ -222,8 +232,8 @@ async def test_a_webhook_is_an_address_or_a_connection_or_none(office: Office, w
 @pytest.mark.parametrize(
     ("webhook", "sentence"),
     [
-        ("x", "The webhook must be an address such as https://host/path, of 2000 characters."),
-        ("file:///etc/passwd", "The webhook must be an address such as https://host/path, of 2000 characters."),
+        ("x", "The webhook must be an address such as https://host/path; 2000 characters at most."),
+        ("file:///etc/passwd", "The webhook must be an address such as https://host/path; 2000 characters at most."),
         ("http://u:p@h/", "The webhook may not hold a user or password; put them into the secrets."),
         (
             "connection:nope",

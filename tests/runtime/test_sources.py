@@ -96,6 +96,20 @@ async def test_names_and_descriptions_may_be_so_long(library: Library):
     assert await library.sources.get(P, made.id) == made
 
 
+async def test_a_source_may_have_the_id_that_a_workflow_calls_it(library: Library):
+    wanted = "6650f0c2a1b2c3d4e5f60718"
+    assert (await library.sources.create(P, "Handbook", source_id=wanted)).id == wanted
+    await library.sources.add(P, wanted, [REFUNDS])
+    assert await library.titles(wanted) == ["Refunds"]
+    assert (await library.sources.create(Q, "Handbook", source_id=wanted)).documents == 0
+    with pytest.raises(Conflict, match=f"the id {wanted} already"):
+        await library.sources.create(P, "Other", source_id=wanted)
+    for bad in (wanted[:-1], wanted + "0", wanted.upper(), "handbook"):
+        with pytest.raises(BadRequest, match="24 hex digits"):
+            await library.sources.create(P, "Other", source_id=bad)
+    assert len(await library.sources.page(P)) == 1
+
+
 async def test_a_project_has_so_many_sources_and_no_more(library: Library, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(limits, "SOURCES_MAX", 2)
     await library.make("a")

@@ -64,6 +64,19 @@ def test_returns_and_steps_do_not_count_as_switches() -> None:
     assert cast_of().stage(once).switches == 1
 
 
+def test_a_stage_is_that_of_its_hand_overs_whatever_was_asked_before() -> None:
+    cast, over, back = cast_of(), HandedOver("Front", "Billing"), HandedOver("Billing", "Front")
+    first = cast.stage([over])
+    assert cast.stage([HandedOver("Front", "Billing")]) is first
+    assert [cast.stage(handings).speaker for handings in ((), [over], [over, back], [over])] == [
+        "Front",
+        "Billing",
+        "Front",
+        "Billing",
+    ]
+    assert names(cast, over) == names(cast_of(), over) != names(cast)
+
+
 def test_the_cap_of_an_internal_agent_is_its_own_or_the_general_one_and_counts_by_caller() -> None:
     members = (member("Front", agents=("Deep", "Other")), internal("Deep"), member("Other", agents=("Deep",)))
     cast = cast_of(Workflow("w", "Front", members))
@@ -84,13 +97,14 @@ def test_agents_that_are_not_there_are_not_offered() -> None:
 
 def test_what_may_be_repeated_after_a_crash() -> None:
     cast = cast_of()
-    assert (cast.repeat("look_up"), cast.repeat("rag_search"), cast.repeat("other")) == (
+    assert tuple(cast.repeat(tool, "Billing") for tool in ("look_up", "rag_search", "other")) == (
         Repeat.PURE,
         Repeat.PURE,
         None,
     )
-    assert cast_of(mocks={"other": "x"}).repeat("other") is Repeat.PURE
-    assert cast_of(mock_all=True).repeat("other") is Repeat.PURE
+    assert cast.repeat("look_up", "Front") is None  # a tool of the server's may have that name
+    assert cast_of(mocks={"other": "x"}).repeat("other", "Front") is Repeat.PURE
+    assert cast_of(mock_all=True).repeat("other", "Front") is Repeat.PURE
 
 
 def test_the_tool_says_who_there_is_within_a_limit() -> None:

@@ -4,6 +4,7 @@ for the user, and a crash at any place changes none of that."""
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -227,6 +228,39 @@ def check_prompts(prompts: Sequence[Prompt]) -> None:
         assert len(ids) == len(set(ids))
 
 
+def check_words(workflow: Workflow, events: Sequence[Event]) -> None:
+    """The word goes from who has it, steps of a pipeline in order, and back to who waits for the report."""
+    inside = {member.name: member.internal for member in workflow.members}
+    lines = {line.name: line.steps for line in workflow.pipelines}
+    waiting: list[tuple[str, str, int]] = []
+    speaker = ""
+    for handing in (event for event in events if isinstance(event, ev.HandedOver)):
+        before, to, line = handing.from_agent, handing.to_agent, handing.pipeline
+        assert before == (speaker or before)
+        if handing.how is Handing.STEPPED:
+            if not waiting:
+                assert line == workflow.start
+                waiting.append(("", line, 0))
+            caller, at_work, at = waiting.pop()
+            assert (at_work, to) == (line, lines[line][at + 1])
+            waiting.append((caller, line, at + 1))
+        elif handing.how is Handing.RETURNED:
+            caller, at_work, at = waiting.pop()
+            assert to == caller and (not at_work or at == len(lines[at_work]) - 1)
+        elif handing.how is Handing.ENTERED:
+            assert to == lines[line][0]
+            waiting.append((before, line, 0))
+        elif handing.how is Handing.CALLED:
+            assert inside[to]
+            waiting.append((before, "", 0))
+        elif handing.how is Handing.RESTARTED:
+            assert to == workflow.start
+            waiting = []
+        else:
+            assert not inside[to]
+        speaker = to
+
+
 def replies(events: Sequence[Event]) -> int:
     return sum(isinstance(event, ev.ReplyFinished) for event in events)
 
@@ -256,6 +290,7 @@ async def test_every_turn_ends_within_a_bound_and_what_completes_has_an_answer(
         assert replies(events) <= REPLIES_MAX
         forward = [event for event in events if isinstance(event, ev.HandedOver) and event.how not in _BACK]
         assert len(forward) <= SWITCHES_MAX
+        check_words(workflow, events)
         check_prompts(model.prompts)
 
 
@@ -304,6 +339,40 @@ def check_resumed(events: list[Event]) -> list[Event]:
         else:
             left.append((seq, event))
     return check_tape([event for _, event in left])
+
+
+THEIRS = ToolSpec("nothing", "The caller's own.", {"type": "object"})
+
+
+@settings(max_examples=100, deadline=None)
+@given(workflow=workflows(), script=st.lists(speaking, max_size=10), staging=stagings, whole=st.booleans())
+async def test_a_turn_that_waits_for_its_caller_goes_on_with_the_agent_that_called(
+    workflow: Workflow, script: list[Act], staging: Staging, whole: bool
+) -> None:
+    """…whether the caller sends the results alone or all that it heard."""
+    staging = msgspec.structs.replace(staging, last=None)
+    model = Actor(script, Act("At last."))
+    async with scene_with(workflow, model, PATIENT) as scene:
+        messages: tuple[Message, ...] = (said("user", "Go."),)
+        for number in range(1, len(script) + 2):
+            run = f"r{number}"
+            received = ev.TurnReceived(messages, staging=staging, client_tools=(THEIRS,), whole=whole)
+            await scene.drive(received, run)
+            turn = Transcript(await scene.tape()).turns()[-1]
+            if not isinstance(turn.end, ev.RunNeedsClient):
+                break
+            results = tuple(Message("tool", (ToolResult(call.id, "ok"),)) for call in turn.end.calls)
+            told = [msgspec.structs.replace(each, name="") for each in turn.answered if not each.is_internal]
+            messages = (*turn.asked, *told, *results) if whole else results
+            asked = len(model.prompts)
+            caller = turn.answered[-1].name or next(each.name for each in reversed(turn.answered) if each.name)
+        else:
+            raise AssertionError("it never ended")
+        assert isinstance(turn.end, ev.RunCompleted)
+        assert turn.answered[-1].text and turn.answered[-1].name in AGENTS
+        if number > 1:
+            assert model.prompts[asked].messages[0].text.startswith(f"You are {caller}.")
+        check_prompts(model.prompts)
 
 
 # -- what they were written for --------------------------------------------------------------------------------------

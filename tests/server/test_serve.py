@@ -410,6 +410,12 @@ def test_from_start_to_first_answer_and_how_much_memory_it_then_holds(tmp_path: 
     ]
 
 
+def test_the_first_line_names_the_workflows_of_the_configuration(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, '[workflows.shop.agents.desk]\ninstructions = "Greet."\n') as server:
+        assert server.stop() == 0
+    assert b"  agents: assistant  workflows: shop  dialects: " in server.said.splitlines()[0]
+
+
 def test_sigterm_lets_a_live_run_end_and_its_reader_hear_of_it(tmp_path: Path) -> None:
     home = scripted_home(tmp_path, delay_s=0.4)
     with ServerProcess(home, CONFIG) as server:

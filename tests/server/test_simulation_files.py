@@ -171,12 +171,17 @@ def test_a_file_without_simulations_says_so(body: bytes):
         read_suite(body, "f")
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1", b"no", b"\xff", b'{"a":' * 5000])
+@pytest.mark.parametrize("body", [b"{", b"[1", b"no", b'{"a":' * 5000])
 def test_what_is_neither_toml_nor_json_is_refused(body: bytes):
     with pytest.raises(BadRequest, match="f: is neither TOML nor JSON"):
         read_suite(body, "f")
     with pytest.raises(BadRequest, match="f: is neither TOML nor JSON"):
         read_profile(body, "f")
+
+
+def test_another_encoding_is_refused_with_what_to_do():
+    with pytest.raises(BadRequest, match=r"f: is not UTF-8 text \(byte 0\); save it in that encoding\."):
+        read_suite("[simulations.a]".encode("utf-16"), "f")
 
 
 def test_a_file_has_so_many_bytes_and_simulations(monkeypatch: pytest.MonkeyPatch):

@@ -31,3 +31,28 @@ def test_both_make_the_same_workflow():
 def test_what_is_neither_is_refused(source: bytes):
     with pytest.raises(BadRequest):
         workflow_from_file(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (b'{"agents": [\n\n}', "The workflow is not valid JSON (line 3)."),
+        (b"{", "The workflow is not valid JSON (line 1)."),
+        (b'{"a": "\xff"}', "The workflow is not valid UTF-8."),
+        (b'{"a": "\\ud800"}', "The workflow holds a lone surrogate, which is no character (a)."),
+        (b"[]", 'The workflow must be a JSON object with "agents", "prompts", "tools" and "startAgent".'),
+        (JSON.decode().encode("utf-16"), "The workflow is not UTF-8 text (byte 0); save it in that encoding."),
+        (
+            json.dumps({"id": "p", "draftWorkflow": None, "liveWorkflow": {}}).encode(),
+            "The workflow cannot be used: agents: is missing.",
+        ),
+        (
+            json.dumps({"id": "p", "liveWorkflow": json.loads(JSON)}).encode(),
+            'This is no workflow, but holds one as "liveWorkflow": take that into a file of its own.',
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_of_the_file(source: bytes, sentence: str):
+    with pytest.raises(BadRequest) as refused:
+        workflow_from_file(source)
+    assert refused.value.detail == sentence

@@ -350,6 +350,23 @@ async def test_a_small_answer_cannot_unpack_to_a_large_one(egress: Egress, serve
         tracemalloc.stop()
 
 
+async def test_what_unpacks_to_nothing_has_an_end_too(serve: Serve):
+    """Packings of nothing, one behind the other: there would be work for as long as they come."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Encoding": "gzip"})
+        await response.prepare(request)
+        while True:
+            await response.write(gzip.compress(b"") * 500)
+
+    egress = Egress(body_bytes_max=100_000, total_s=5.0)
+    try:
+        with pytest.raises(ToolFailed, match="answered with more than"):
+            await egress.request(target(await serve(handler)), "GET", "/x")
+    finally:
+        await egress.close()
+
+
 async def test_a_packed_answer_in_several_members_is_one_body(egress: Egress, serve: Serve):
     async def handler(request: web.Request) -> web.Response:
         return web.Response(body=gzip.compress(b"a" * 9) + gzip.compress(b"b"), headers={"Content-Encoding": "gzip"})

@@ -12,7 +12,7 @@ from yarl import URL
 from dragoman.core.errors import ToolFailed
 from dragoman.tools import special_ranges
 from dragoman.tools.egress import NOTHING_INSIDE, Allowed, Egress, NotReached, Target
-from dragoman.tools.vetting import Policy, vetted_url
+from dragoman.tools.vetting import Policy, is_here, off_limits, vetted_url
 from tests.tools.conftest import Serve
 
 INSIDE = (
@@ -259,6 +259,15 @@ async def test_this_machine_is_not_reached_by_its_own_public_address(opened: Ope
     assert await refused(opened(everything), url) == (INSIDE, "denied")
     assert asked == 0
     assert await post(opened(Policy(denied=lambda address: False, itself=True)), url) == 200
+
+
+def test_addresses_of_this_machine_are_known_without_sending_anything():
+    assert is_here("127.0.0.1")
+    assert is_here("127.9.9.9")
+    assert not is_here("93.184.216.34")
+    assert not is_here("2606:2800:220:1::1")  # also where there is no IPv6
+    assert off_limits("10.0.0.1")
+    assert not off_limits("93.184.216.34")
 
 
 async def test_a_target_that_is_not_guarded_may_be_anywhere(opened: Open, serve: Serve):

@@ -20,11 +20,13 @@ def check(as_json: bool) -> None:
     """Read the configuration and name everything that is wrong with it; exit code 78 if anything is."""
     loaded = load_settings()
     file = str(loaded.file) if loaded.file else None
-    models, agents = list(loaded.config.models), list(loaded.config.agents)
+    config = loaded.config
+    named = {"models": list(config.models), "agents": list(config.agents), "workflows": list(config.workflows)}
     if as_json:
-        say_json({"ok": True, "file": file, "models": models, "agents": agents, "warnings": list(loaded.warnings)})
+        say_json({"ok": True, "file": file, **named, "warnings": list(loaded.warnings)})
         return
-    say(f"ok  {file or 'no file, all defaults'}  models: {' '.join(models)}  agents: {' '.join(agents)}")
+    told = [f"{what}: {' '.join(names)}" for what, names in named.items() if names]
+    say("  ".join(("ok", file or "no file, all defaults", *told)))
 
 
 @command.command("show")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dragoman.cli.opening import in_house, local_principal
+from dragoman.cli.opening import acting_in, in_house
 from dragoman.cli.options import global_options, json_option, project_option
 from dragoman.cli.terminal import dim, note, printable, say, say_json, say_table
 from dragoman.cli.times import iso, stamp
@@ -29,7 +29,7 @@ def ls(models: bool, project: str, as_json: bool) -> None:
     """List connectors, by name."""
 
     async def work(house: "House") -> tuple[tuple[Connector, ...], dict[str, str]]:
-        principal = local_principal(house.config, project)
+        principal = await acting_in(house, project)
         found = await house.desk.answer(principal, ListConnectors(models_only=models))
         return found.items, await _whys(house, project)
 
@@ -52,7 +52,7 @@ def show(connector: str, project: str, as_json: bool) -> None:
     """Show CONNECTOR: its type and its settings. Secrets are shown to nobody."""
 
     async def work(house: "House") -> tuple[Connector, dict[str, str]]:
-        found = await house.desk.answer(local_principal(house.config, project), ReadConnector(connector))
+        found = await house.desk.answer(await acting_in(house, project), ReadConnector(connector))
         return found, await _whys(house, project)
 
     found, whys = in_house(work, writer=False)
@@ -80,7 +80,7 @@ def rm(connector: str, yes: bool, project: str, as_json: bool) -> None:
         click.confirm(f"Delete the connector {connector} for good?", abort=True, err=True)
 
     async def work(house: "House") -> None:
-        await house.desk.answer(local_principal(house.config, project), DeleteConnector(connector))
+        await house.desk.answer(await acting_in(house, project), DeleteConnector(connector))
 
     in_house(work, writer=False)
     if as_json:
@@ -91,7 +91,7 @@ def rm(connector: str, yes: bool, project: str, as_json: bool) -> None:
 
 async def _whys(house: "House", project: str) -> dict[str, str]:
     """Why this server cannot do what is of a type, by types that it cannot."""
-    found = await house.desk.answer(local_principal(house.config, project), ListConnectorTypes())
+    found = await house.desk.answer(await acting_in(house, project), ListConnectorTypes())
     return {each.id: each.why for each in found.items if not each.enabled}
 
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from dragoman.cli.failing import exit_code
-from dragoman.cli.opening import in_house, local_principal
+from dragoman.cli.opening import acting_in, in_house, project_of
 from dragoman.cli.options import global_options, json_option, project_option
 from dragoman.cli.report import first_line, size_of
 from dragoman.cli.terminal import dim, note, printable, progress, say, say_json, say_table, shorten
@@ -72,7 +72,7 @@ def ls(after: str, limit: int, project: str, as_json: bool) -> None:
 
     async def work(house: "House") -> ConversationPage:
         operation = ListConversations(after=after, limit=limit)
-        return await house.desk.answer(local_principal(house.config, project), operation)
+        return await house.desk.answer(await acting_in(house, project), operation)
 
     page = in_house(work, writer=False)
     if as_json:
@@ -210,7 +210,7 @@ def rm(key: str, yes: bool, project: str, as_json: bool) -> None:
 
     async def work(house: "House") -> None:
         operation = DeleteConversation(ConversationId(key))
-        await house.desk.answer(local_principal(house.config, project), operation)
+        await house.desk.answer(await acting_in(house, project), operation)
 
     in_house(work, writer=True)
     if as_json:
@@ -266,7 +266,7 @@ def _load(form: Format, file: Path) -> LoadedConversation:
 
 async def _take_in(house: "House", loaded: LoadedConversation, project: str) -> ConversationInfo:
     return await house.conversations.take_in(
-        local_principal(house.config, project).project,
+        await project_of(house, project),
         loaded.id,
         loaded.imported,
         created_at=loaded.created_at,
@@ -276,7 +276,7 @@ async def _take_in(house: "House", loaded: LoadedConversation, project: str) -> 
 
 async def _read(house: "House", key: str, project: str) -> ConversationView:
     operation = ReadConversation(ConversationId(key))
-    return await house.desk.answer(local_principal(house.config, project), operation)
+    return await house.desk.answer(await acting_in(house, project), operation)
 
 
 def write_whole(path: Path, body: bytes) -> None:

@@ -95,7 +95,7 @@ def ls(project: str, as_json: bool) -> None:
     """List credentials, oldest first."""
 
     async def work(house: "House") -> tuple[list[Credential], float]:
-        found = await house.access.credentials(ProjectId(project) if project else None)
+        found = await house.access.credentials(await project_of(house, project) if project else None)
         return list(found), house.clock.now()
 
     found, now = in_house(work, writer=False)

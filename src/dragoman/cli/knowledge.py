@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from dragoman.cli.conversations import write_whole
 from dragoman.cli.failing import exit_code
-from dragoman.cli.opening import in_house, local_principal
+from dragoman.cli.opening import acting_in, in_house, project_of
 from dragoman.cli.options import global_options, json_option, project_option
 from dragoman.cli.terminal import note, progress, say, say_json, say_table
 from dragoman.cli.times import iso, stamp
@@ -61,7 +61,7 @@ def ls(text: str, project: str, as_json: bool) -> None:
     """List entries by title; with TEXT those in whose title or id it stands."""
 
     async def work(house: "House") -> list[KnowledgeEntry]:
-        where = local_principal(house.config, project).project
+        where = await project_of(house, project)
         return list(await house.store.knowledge.page(where, containing=text, limit=ENTRIES_MAX))
 
     found = in_house(work, writer=False)
@@ -93,7 +93,7 @@ def import_(files: tuple[Path, ...], project: str, as_json: bool) -> int:
 
     async def work(house: "House") -> None:
         nonlocal kept, worst
-        principal = local_principal(house.config, project)
+        principal = await acting_in(house, project)
         for file in files:
             lines = _read(file).removeprefix(BOM).splitlines()
             entries: dict[str, KnowledgeEntry] = {}
@@ -130,7 +130,7 @@ def export(to: Path | None, project: str, as_json: bool) -> None:
     """Write all entries as NDJSON, private ones of everybody included; `import` reads it."""
 
     async def work(house: "House") -> list[KnowledgeEntry]:
-        where = local_principal(house.config, project).project
+        where = await project_of(house, project)
         return list(await house.store.knowledge.page(where, sort="id", limit=ENTRIES_MAX))
 
     found = in_house(work, writer=False)
@@ -157,7 +157,7 @@ def rm(entry: str, yes: bool, project: str, as_json: bool) -> None:
         click.confirm(f"Delete the knowledge entry {entry} for good?", abort=True, err=True)
 
     async def work(house: "House") -> None:
-        await house.desk.answer(local_principal(house.config, project), DeleteEntry(entry))
+        await house.desk.answer(await acting_in(house, project), DeleteEntry(entry))
 
     in_house(work, writer=False)
     if as_json:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dragoman.cli.opening import in_house, local_principal
+from dragoman.cli.opening import in_house, project_of
 from dragoman.cli.options import global_options, json_option, project_option
 from dragoman.cli.terminal import note, printable, say, say_json, say_table
 from dragoman.cli.times import iso, stamp
@@ -30,7 +30,7 @@ def ls(project: str, as_json: bool) -> None:
     """List the MCP servers that a project can reach. None is asked anything."""
 
     async def work(house: "House") -> "list[tuple[Found, Pin | None]]":
-        return await house.mcp.all(local_principal(house.config, project).project)
+        return await house.mcp.all(await project_of(house, project))
 
     found = in_house(work, writer=False)
     if as_json:
@@ -51,7 +51,7 @@ def ls(project: str, as_json: bool) -> None:
         note('No MCP server yet. Put one into the configuration: [connections.NAME] kind = "mcp"')
 
 
-@command.command("tools")
+@command.command("tools", short_help="Show a server's tools, and what differs from the pinned ones.")
 @click.argument("name")
 @project_option
 @json_option
@@ -73,7 +73,7 @@ def tools(name: str, project: str, as_json: bool) -> None:
         note(f"Pin them as they are now with: {found.again}")
 
 
-@command.command("pin")
+@command.command("pin", short_help="Agree to the tools that a server has now.")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @project_option
@@ -104,7 +104,7 @@ def pin(name: str, yes: bool, project: str, as_json: bool) -> None:
     say(f"{name}: {len(done.tools)} tools are pinned.")
 
 
-@command.command("unpin")
+@command.command("unpin", short_help="Forget what was pinned of a server.")
 @click.argument("name")
 @project_option
 @json_option
@@ -140,7 +140,7 @@ async def _found(house: "House", project: str, name: str) -> "Found":
     from dragoman.tools.mcp.caller import NO_SERVER  # noqa: PLC0415 keeps --help fast
 
     try:
-        return await house.mcp.find(local_principal(house.config, project).project, name)
+        return await house.mcp.find(await project_of(house, project), name)
     except ToolFailed as error:
         if error.code != NO_SERVER:
             raise

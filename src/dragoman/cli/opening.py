@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dragoman.cli.failing import unwrapped
 from dragoman.cli.options import settings
 from dragoman.cli.terminal import warn
-from dragoman.core.errors import Unavailable
+from dragoman.core.errors import NotFound, Unavailable
 from dragoman.core.names import Principal, ProjectId, Scope
 from dragoman.stores.sqlite.lock import holder_of
 
@@ -39,6 +39,21 @@ def local_principal(config: "Config", project: str = "") -> Principal:
     """Whoever sits at this machine, in a project ("" = the default one)."""
     name = ProjectId(project or config.defaults.project)
     return Principal(name, LOCAL, "command line", frozenset({Scope.ADMIN}), 0)
+
+
+async def acting_in(house: "House", project: str = "") -> Principal:
+    """The same, of a project that is there. Raises NotFound for any but the default one, which is made when it is
+    first needed."""
+    principal = local_principal(house.config, project)
+    where = principal.project
+    if where != house.config.defaults.project and await house.access.project(where) is None:
+        raise NotFound(f"There is no project {where[:100]}; list them with: dragoman projects ls", what="project")
+    return principal
+
+
+async def project_of(house: "House", project: str = "") -> ProjectId:
+    """Its id. Raises NotFound as above."""
+    return (await acting_in(house, project)).project
 
 
 def in_house(work: "Callable[[House], Awaitable[T]]", *, writer: bool, resolve_secrets: bool = False) -> T:

@@ -54,7 +54,7 @@ def set_(project: str, webhook: str | None, webhook_style: Style | None, as_json
     say(f"{found.name} ({found.id}): calls go to {where}, signed {settings.webhook_style}.")
 
 
-@click.command("secret")
+@click.command("secret", short_help="Print what webhook requests and user tokens are signed with.")
 @click.argument("project")
 @click.option("--rotate", is_flag=True, help="Make a new one first; the old one proves nothing any more.")
 @json_option

@@ -28,7 +28,7 @@ def command() -> None:
     """Projects: the tenants. Each owns its conversations, runs and credentials; none sees another's."""
 
 
-@command.command("create")
+@command.command("create", short_help="Make a project, and a credential for it.")
 @click.argument("name")
 @click.option("--id", "project_id", default="", metavar="UUID", help="Its id: a UUID or slug; default a new UUID.")
 @EXPIRES
@@ -101,7 +101,7 @@ def show(project: str, as_json: bool) -> None:
         say(dim(f"  credential {each['id']}  {each['name']}  {each['state']}  {' '.join(each['scopes'])}"))
 
 
-@command.command("rm")
+@command.command("rm", short_help="Delete a project with everything it owns.")
 @click.argument("project")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option

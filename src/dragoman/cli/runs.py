@@ -8,7 +8,7 @@ import click
 
 from dragoman.cli.approving import approve, deny, server_options, waiting
 from dragoman.cli.failing import unwrapped
-from dragoman.cli.opening import in_house, load_settings, local_principal, store_path
+from dragoman.cli.opening import acting_in, in_house, load_settings, project_of, store_path
 from dragoman.cli.options import global_options, json_option, project_option, settings
 from dragoman.cli.remote import Remote, find_credential
 from dragoman.cli.terminal import dim, note, say, say_json, say_table
@@ -44,7 +44,7 @@ def ls(limit: int, project: str, as_json: bool) -> None:
     """List runs, newest first."""
 
     async def work(house: "House") -> list[RunView]:
-        return list(await house.store.runs(local_principal(house.config, project).project, limit=limit))
+        return list(await house.store.runs(await project_of(house, project), limit=limit))
 
     found = in_house(work, writer=False)
     if as_json:
@@ -75,7 +75,7 @@ def show(run: str, project: str, as_json: bool) -> None:
     """Draw RUN's timeline: what it waited for, and how long."""
 
     async def work(house: "House") -> Timeline:
-        return await house.desk.answer(local_principal(house.config, project), ReadRun(RunId(run)))
+        return await house.desk.answer(await acting_in(house, project), ReadRun(RunId(run)))
 
     timeline = in_house(work, writer=False)
     view = timeline.run
@@ -120,7 +120,7 @@ def cancel(run: str, url: str | None, credential: str | None, project: str, as_j
 
 def _cancel_here(run: RunId, project: str) -> RunView:
     async def work(house: "House") -> RunView:
-        return await house.desk.answer(local_principal(house.config, project), CancelRun(run))
+        return await house.desk.answer(await acting_in(house, project), CancelRun(run))
 
     return in_house(work, writer=True)
 

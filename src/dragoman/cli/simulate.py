@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import click
 from dragoman.cli.conversations import write_whole
 from dragoman.cli.failing import OURS, UPSTREAM
 from dragoman.cli.main import INTERRUPTED
-from dragoman.cli.opening import in_house, local_principal
+from dragoman.cli.opening import in_house, local_principal, project_of
 from dragoman.cli.options import global_options, json_option, project_option
 from dragoman.cli.simulation_reports import (
     described,
@@ -24,8 +25,9 @@ from dragoman.cli.simulation_reports import (
     worst,
 )
 from dragoman.cli.terminal import dim, note, printable, progress, say, say_json, say_table
-from dragoman.cli.test_profiles import project_of, read_bounded
+from dragoman.cli.test_profiles import read_bounded
 from dragoman.cli.times import stamp
+from dragoman.core.errors import BadRequest
 from dragoman.core.simulations import SimulationResult, SimulationRun, Status, Suite, Verdict
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 RUNS_MAX = 100
 CONCURRENCY = 4
 CONCURRENCY_MAX = 32
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class _FileOrVerb(click.Group):
@@ -89,12 +93,13 @@ def run(
     """Simulate what is in FILE, TOML or JSON; - = from stdin. Exit code 0 if all passed, 1 if one failed, 5 if one
     could not be told.
 
-    It runs in this process, also beside a running server: nothing that is said is kept. Ctrl-C stops it and tells what
-    was done.
+    It runs in this process, also beside a running server: nothing that is said is kept. Ctrl-C or SIGTERM stops it,
+    and what was done is told.
     """
     from dragoman.server.simulation_files import read_suite  # noqa: PLC0415 keeps the verb's --help fast
 
     suite = read_suite(read_bounded(file), str(file))
+    _check_writable(transcripts, junit_file)
     folder = Path() if str(file) == "-" else file.parent
     name = "stdin" if str(file) == "-" else file.stem
 
@@ -177,10 +182,12 @@ async def _simulated(
     loop = asyncio.get_running_loop()
 
     def asked() -> None:
-        loop.remove_signal_handler(signal.SIGINT)  # a second one ends this process at once
+        for each in _STOPPING:
+            loop.remove_signal_handler(each)  # a second one ends this process at once
         stop.set()
 
-    loop.add_signal_handler(signal.SIGINT, asked)
+    for each in _STOPPING:
+        loop.add_signal_handler(each, asked)
     try:
         with progress("simulated", total=len(suite.simulations) * runs) as bar:
 
@@ -200,11 +207,28 @@ async def _simulated(
                 concurrency=concurrency,
             )
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        for each in _STOPPING:
+            loop.remove_signal_handler(each)
+
+
+def _check_writable(transcripts: Path | None, junit_file: Path | None) -> None:
+    """Raises BadRequest before anything is simulated: afterwards it would be too late. The folder of the transcripts
+    is made."""
+    if transcripts is not None:
+        try:
+            transcripts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadRequest(f"--transcripts: {transcripts} cannot be made: {error.strerror}.") from None
+    for option, folder in (("--transcripts", transcripts), ("--junit", junit_file and junit_file.parent)):
+        if folder is None:
+            continue
+        if not folder.is_dir():
+            raise BadRequest(f"{option}: there is no folder {folder}; make it first.")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise BadRequest(f"{option}: nothing can be written into {folder}.")
 
 
 def _write_transcripts(folder: Path, done: SimulationRun) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for result in done.results:
         body = json.dumps(result_table(result), indent=2, ensure_ascii=False).encode()
         write_whole(folder / f"{result.simulation}-{result.attempt}.json", body + b"\n")

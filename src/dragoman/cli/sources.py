@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dragoman.cli.opening import in_house, local_principal
+from dragoman.cli.opening import in_house, project_of
 from dragoman.cli.options import global_options, json_option, project_option
 from dragoman.cli.terminal import note, say, say_json, say_table
 from dragoman.cli.times import iso, stamp
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FILE_BYTES_MAX = 4 * DOCUMENT_CHARS_MAX
 
-_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*[ \t\r]*$", re.MULTILINE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UNREADABLE = {
     ".pdf": "a PDF",
@@ -43,18 +43,25 @@ def command() -> None:
 @click.argument("files", nargs=-1)
 @TEXT
 @click.option("--description", default="", help="What is in it, for people.")
+@click.option("--id", "source_id", default="", metavar="ID", help="24 hex digits that a workflow names; else new ones.")
 @project_option
 @json_option
 @global_options
 def create(
-    name: str, files: tuple[str, ...], texts: tuple[str, ...], description: str, project: str, as_json: bool
+    name: str,
+    files: tuple[str, ...],
+    texts: tuple[str, ...],
+    description: str,
+    source_id: str,
+    project: str,
+    as_json: bool,
 ) -> None:
     """Make a source called NAME, of FILES of text or Markdown."""
     documents = _documents(files, texts)
 
     async def work(house: "House") -> tuple[Source, tuple[str, ...]]:
-        where = local_principal(house.config, project).project
-        made = await house.sources.create(where, name, description)
+        where = await project_of(house, project)
+        made = await house.sources.create(where, name, description, source_id=source_id)
         ids = await house.sources.add(where, made.id, documents)
         return made, ids
 
@@ -79,7 +86,7 @@ def add(source: str, files: tuple[str, ...], texts: tuple[str, ...], project: st
         raise BadRequest("Say what to add: files, or --text.")
 
     async def work(house: "House") -> tuple[str, ...]:
-        return await house.sources.add(local_principal(house.config, project).project, source, documents)
+        return await house.sources.add(await project_of(house, project), source, documents)
 
     ids = in_house(work, writer=False)
     if as_json:
@@ -96,7 +103,7 @@ def ls(project: str, as_json: bool) -> None:
     """List sources, oldest first."""
 
     async def work(house: "House") -> tuple[Source, ...]:
-        return await house.sources.page(local_principal(house.config, project).project)
+        return await house.sources.page(await project_of(house, project))
 
     found = in_house(work, writer=False)
     if as_json:
@@ -121,7 +128,7 @@ def set_(source: str, active: bool, project: str, as_json: bool) -> None:
     """Say whether the source with the id SOURCE is searched."""
 
     async def work(house: "House") -> Source:
-        where = local_principal(house.config, project).project
+        where = await project_of(house, project)
         return await house.sources.set_active(where, source, active=active)
 
     found = in_house(work, writer=False)
@@ -143,7 +150,7 @@ def rm(source: str, yes: bool, project: str, as_json: bool) -> None:
         click.confirm(f"Delete the source {source} with its documents for good?", abort=True, err=True)
 
     async def work(house: "House") -> None:
-        await house.sources.remove(local_principal(house.config, project).project, source)
+        await house.sources.remove(await project_of(house, project), source)
 
     in_house(work, writer=False)
     if as_json:
@@ -175,7 +182,7 @@ def _read(given: str) -> Document:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise BadRequest(f"{given} is no text in UTF-8.") from None
+        raise BadRequest(f"{given} is no text in UTF-8; save it in that encoding.") from None
     if "\0" in text:
         raise BadRequest(f"{given} is no text: it has NUL characters in it.")
     heading = file.suffix.lower() in (".md", ".markdown")

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TextIO
+from unicodedata import combining, east_asian_width
 
 import click
 
@@ -52,9 +53,10 @@ def say_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     lines = [list(titles), *shown] if sys.stdout.isatty() else shown
     if not lines:
         return
-    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    widths = [max(columns(line[column]) for line in lines) for column in range(len(titles))]
     for number, line in enumerate(lines):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        cells = zip(line, widths, strict=True)
+        text = "  ".join(cell + " " * (width - columns(cell)) for cell, width in cells).rstrip()
         say(dim(text) if number == 0 and lines is not shown else text)
 
 
@@ -62,6 +64,13 @@ def shorten(text: str, *, chars_max: int = CELL_CHARS_MAX) -> str:
     """One line of printable characters, cut with an ellipsis. What others wrote must not steer the terminal."""
     line = "".join(char if char.isprintable() else " " for char in text)
     return line if len(line) <= chars_max else line[: chars_max - 1] + "…"
+
+
+def columns(text: str) -> int:
+    """How wide a line of printable characters is: those of East Asian scripts take two columns, marks take none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def printable(text: str) -> str:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from dragoman.cli.opening import in_house, local_principal
+from dragoman.cli.opening import in_house, project_of
 from dragoman.cli.options import global_options, json_option, project_option
 from dragoman.cli.terminal import note, printable, say, say_json, say_table
 from dragoman.cli.times import iso, stamp
-from dragoman.core.errors import BadRequest, NotFound
-from dragoman.core.names import ProjectId
+from dragoman.core.errors import BadRequest
 from dragoman.core.simulations import TestProfile
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def command() -> None:
     """Test profiles: what is known of a user in a test, and whether the results of tools are invented in it."""
 
 
-@command.command("create")
+@command.command("create", short_help="Keep the test profile in a file.")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
 @project_option
 @json_option
@@ -46,7 +45,7 @@ def create(file: Path, project: str, as_json: bool) -> None:
     note(f'name it in a request as "testProfileId": "{made.id}", or as the profile of a simulation')
 
 
-@command.command("ls")
+@command.command("ls", short_help="List test profiles.")
 @project_option
 @json_option
 @global_options
@@ -97,14 +96,6 @@ def read_bounded(file: Path) -> bytes:
         raise BadRequest(f"{file} is a folder; name a file.")
     with file.open("rb") as opened:
         return opened.read(FILE_BYTES_MAX + 1)
-
-
-async def project_of(house: "House", project: str) -> ProjectId:
-    """Raises NotFound for any but the default one, which is made when it is first needed."""
-    where = local_principal(house.config, project).project
-    if where != house.config.defaults.project and await house.access.project(where) is None:
-        raise NotFound(f"There is no project {where}; list them with: dragoman projects ls", what="project")
-    return where
 
 
 def _described(profile: TestProfile) -> dict[str, Any]:

@@ -12,11 +12,13 @@ import click
 
 from dragoman.cli.conversations import write_whole
 from dragoman.cli.failing import USAGE
-from dragoman.cli.opening import in_house, local_principal
+from dragoman.cli.opening import in_house, project_of
 from dragoman.cli.options import global_options, json_option, project_option
 from dragoman.cli.terminal import dim, note, printable, say, say_json, say_table, warn
 from dragoman.cli.times import iso, stamp
-from dragoman.cli.workflow_graph import mermaid, svg
+from dragoman.cli.workflow_drawing import svg
+from dragoman.cli.workflow_graph import mermaid
+from dragoman.cli.workflow_needs import needs
 from dragoman.core.errors import BadRequest, NotFound, TooLarge
 from dragoman.core.names import ProjectId
 from dragoman.core.versions import SOURCE_BYTES_MAX, VersionLine
@@ -36,7 +38,7 @@ def command() -> None:
     """Workflows: agents that hand the conversation to each other. A version never changes; one is published."""
 
 
-@command.command("import")
+@command.command("import", short_help="Take a workflow in from a file, as a new version.")
 @click.argument("file", type=FILE)
 @click.option("--publish", is_flag=True, help="From its next turn on the project is answered by it.")
 @click.option("--name", default="", metavar="TEXT", help="What to call it; else its own name, or its number.")
@@ -48,14 +50,15 @@ def import_(file: Path, publish: bool, name: str, project: str, as_json: bool) -
     source = _read(file)
     compiled = _compiled(source, name)
 
-    async def work(house: "House") -> "Version":
-        where = await _project(house, project)
-        return await house.workflows.add(
+    async def work(house: "House") -> tuple["Version", tuple[Finding, ...]]:
+        where = await project_of(house, project)
+        made = await house.workflows.add(
             where, compiled.workflow, source=source.decode("utf-8-sig"), publish=publish, name=name
         )
+        return made, await needs(house, where, compiled.workflow)
 
-    version = in_house(work, writer=False)
-    for each in (*compiled.notes, *check(compiled.workflow)):
+    version, lacking = in_house(work, writer=False)
+    for each in (*compiled.notes, *check(compiled.workflow), *lacking):
         warn(printable(str(each)))
     if as_json:
         say_json({"id": version.id, "name": version.name, "published": version.published})
@@ -66,7 +69,7 @@ def import_(file: Path, publish: bool, name: str, project: str, as_json: bool) -
         note(f"publish it with: dragoman workflows publish {version.id}")
 
 
-@command.command("publish")
+@command.command("publish", short_help="Have the project answered by a version.")
 @click.argument("version")
 @project_option
 @json_option
@@ -74,17 +77,21 @@ def import_(file: Path, publish: bool, name: str, project: str, as_json: bool) -
 def publish(version: str, project: str, as_json: bool) -> None:
     """Have the project answered by VERSION from its next turn on, in place of the one published before."""
 
-    async def work(house: "House") -> "Version":
-        return await house.workflows.publish(await _project(house, project), version)
+    async def work(house: "House") -> tuple["Version", tuple[Finding, ...]]:
+        where = await project_of(house, project)
+        found = await house.workflows.publish(where, version)
+        return found, await needs(house, where, found.workflow)
 
-    found = in_house(work, writer=False)
+    found, lacking = in_house(work, writer=False)
+    for each in lacking:
+        warn(printable(str(each)))
     if as_json:
         say_json({"id": found.id, "name": found.name, "published": True})
         return
     say(f"{found.id}  {printable(found.name)}  published")
 
 
-@command.command("unpublish")
+@command.command("unpublish", short_help="Have no version published.")
 @click.argument("version", default="")
 @project_option
 @json_option
@@ -93,7 +100,7 @@ def unpublish(version: str, project: str, as_json: bool) -> None:
     """Have no version published in the project; with VERSION only if it is that one."""
 
     async def work(house: "House") -> str:
-        return await house.workflows.unpublish(await _project(house, project), version)
+        return await house.workflows.unpublish(await project_of(house, project), version)
 
     before = in_house(work, writer=False)
     if as_json:
@@ -102,7 +109,7 @@ def unpublish(version: str, project: str, as_json: bool) -> None:
     say(f"{before} is no longer published." if before else "No version was published.")
 
 
-@command.command("ls")
+@command.command("ls", short_help="List versions and configured workflows.")
 @project_option
 @json_option
 @global_options
@@ -110,7 +117,7 @@ def ls(project: str, as_json: bool) -> None:
     """List the project's versions and the workflows of the configuration."""
 
     async def work(house: "House") -> tuple[tuple[VersionLine, ...], list[str], str]:
-        where = await _project(house, project)
+        where = await project_of(house, project)
         listed, configured = await house.workflows.versions(where), list(house.workflows.configured)
         return listed, configured, await house.workflows.live(where)
 
@@ -126,7 +133,7 @@ def ls(project: str, as_json: bool) -> None:
         note("No workflow. Take one in with: dragoman workflows import FILE")
 
 
-@command.command("show")
+@command.command("show", short_help="Show who is in a version, and who hands over to whom.")
 @click.argument("version")
 @project_option
 @json_option
@@ -134,13 +141,13 @@ def ls(project: str, as_json: bool) -> None:
 def show(version: str, project: str, as_json: bool) -> None:
     """Show who is in VERSION, an id or a name of the configuration, and to whom they hand over."""
 
-    async def work(house: "House") -> tuple[Workflow, "Version | None", bool]:
-        where = await _project(house, project)
+    async def work(house: "House") -> tuple[Workflow, "Version | None", bool, tuple[Finding, ...]]:
+        where = await project_of(house, project)
         workflow, found = await _workflow(house, where, version), await house.workflows.version(where, version)
-        return workflow, found, await house.workflows.live(where) == version
+        return workflow, found, await house.workflows.live(where) == version, await needs(house, where, workflow)
 
-    workflow, found, live = in_house(work, writer=False)
-    findings = check(workflow)
+    workflow, found, live, lacking = in_house(work, writer=False)
+    findings = (*check(workflow), *lacking)
     if as_json:
         line = _listed(found) if found else {"id": version, "name": version, "configured": True}
         say_json({**line, "published": live, **_described(workflow), "findings": _told(findings)})
@@ -158,7 +165,7 @@ def show(version: str, project: str, as_json: bool) -> None:
         warn(printable(str(finding)))
 
 
-@command.command("export")
+@command.command("export", short_help="Write a version as it was imported.")
 @click.argument("version")
 @click.option("--to", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Else to stdout.")
 @project_option
@@ -168,7 +175,7 @@ def export(version: str, to: Path | None, project: str, as_json: bool) -> None:
     """Write VERSION as it was imported, JSON or TOML; `import` reads it."""
 
     async def work(house: "House") -> str:
-        found = await house.workflows.version(await _project(house, project), version)
+        found = await house.workflows.version(await project_of(house, project), version)
         if found is None:
             raise _not_found(version)
         return found.source
@@ -184,7 +191,7 @@ def export(version: str, to: Path | None, project: str, as_json: bool) -> None:
     say(f"{version} is in {to}")
 
 
-@command.command("check")
+@command.command("check", short_help="Name everything that is wrong in a file.")
 @click.argument("file", type=FILE)
 @json_option
 @global_options
@@ -209,7 +216,7 @@ def check_(file: Path, as_json: bool) -> int:
     return USAGE if bad else 0
 
 
-@command.command("graph")
+@command.command("graph", short_help="Draw a workflow, for Mermaid or as SVG.")
 @click.argument("what", metavar="ID|FILE")
 @click.option("--format", "form", type=click.Choice(("svg", "mermaid")), default="mermaid", help="Default: mermaid.")
 @click.option("--tools", is_flag=True, help="With each agent's tools.")
@@ -221,10 +228,12 @@ def graph(what: str, form: str, tools: bool, output: Path | None, project: str, 
     """Draw a workflow: a version by its ID, one of the configuration by its name, or a FILE; - = from stdin."""
 
     async def work(house: "House") -> Workflow:
-        return await _workflow(house, await _project(house, project), what)
+        return await _workflow(house, await project_of(house, project), what)
 
     if what == "-" or Path(what).is_file():
         workflow = _compiled(_read(Path(what)), "").workflow
+    elif Path(what).suffix in (".json", ".toml") or "/" in what:
+        raise NotFound(f"There is no file {what[:200]}.", what="file")
     else:
         workflow = in_house(work, writer=False)
     drawn = svg(workflow, tools=tools) if form == "svg" else mermaid(workflow, tools=tools)
@@ -240,14 +249,6 @@ def graph(what: str, form: str, tools: bool, output: Path | None, project: str, 
 
 
 # -- within ------------------------------------------------------------------------------------------------------------
-
-
-async def _project(house: "House", project: str) -> ProjectId:
-    """Raises NotFound for any but the default one, which is made when it is first needed."""
-    where = local_principal(house.config, project).project
-    if where != house.config.defaults.project and await house.access.project(where) is None:
-        raise NotFound(f"There is no project {where}; list them with: dragoman projects ls", what="project")
-    return where
 
 
 async def _workflow(house: "House", project: ProjectId, what: str) -> Workflow:

@@ -66,16 +66,16 @@ class Message(Struct, frozen=True, omit_defaults=True, gc=False):
     @property
     def text(self) -> str:
         """What is shown: all text parts joined; hidden text, images, thinking and calls left out."""
-        return "".join(part.text for part in self.parts if isinstance(part, Text) and not part.hidden)
+        return "".join([part.text for part in self.parts if isinstance(part, Text) and not part.hidden])
 
     @property
     def full_text(self) -> str:
         """What a model reads: hidden text too."""
-        return "".join(part.text for part in self.parts if isinstance(part, Text))
+        return "".join([part.text for part in self.parts if isinstance(part, Text)])
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
-        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+        return tuple([part for part in self.parts if isinstance(part, ToolCall)])
 
     @property
     def is_internal(self) -> bool:

@@ -210,6 +210,8 @@ class TurnView(Struct, frozen=True, gc=False):
     """`TurnReceived.system`."""
     masked: tuple[Masked, ...] = ()
     """What models were not told in this turn, each value once."""
+    by_several: bool = False
+    """Several agents of a workflow answered it, and `answered` holds what they said to each other."""
 
 
 class ConversationInfo(Struct, frozen=True, gc=False):

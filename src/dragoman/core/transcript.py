@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from dragoman.core import events as ev
 from dragoman.core.events import Entry
-from dragoman.core.messages import Masked, Message, Part, Text, Thinking, ToolResult
+from dragoman.core.messages import Masked, Message, Part, Text, Thinking, ToolCall, ToolResult
 from dragoman.core.names import RunId
 from dragoman.core.operations import TurnView
+from dragoman.core.workflows import TRANSFER
 
 _WHOLE_ENDS = ev.RunCompleted | ev.MessagesImported
 
@@ -41,6 +42,7 @@ class _Turn:
         self.reply_at = entry.at
         self.partial = ""
         self.masked: dict[Masked, None] = {}
+        self.by_several = False
         self.received = event if isinstance(event := entry.event, ev.TurnReceived) else ev.TurnReceived(())
 
     @property
@@ -65,6 +67,7 @@ class _Turn:
             tuple(each.took_ms for each in answered),
             self.received.system,
             tuple(self.masked),
+            self.by_several,
         )
 
 
@@ -101,6 +104,7 @@ class Transcript:
                     self._turns = {}
                 turn = _Turn(entry.run, entry, messages)
                 turn.end = event
+                turn.by_several = any(is_between_agents(message) for message in messages)
                 self._turns[entry.run or entry.seq] = turn
                 return
             case ev.TitleGiven(title=title):
@@ -122,11 +126,14 @@ def _fold_into(turn: _Turn, entry: Entry, event: ev.Event) -> None:
         case ev.TextAdded(text=text):
             turn.partial += text
         case ev.ReplyFinished():
-            turn.answered.append(_Said(entry.seq, reply_message(event, turn.agent), turn.reply_at))
+            reply = reply_message(event, turn.agent)
+            turn.answered.append(_Said(entry.seq, reply, turn.reply_at))
             turn.partial = ""
+            turn.by_several = turn.by_several or is_between_agents(reply)
             turn.masked.update(dict.fromkeys(event.masked))
         case ev.CallAdded(call=call):
             turn.answered.append(_Said(entry.seq, Message("assistant", (call,), name=turn.agent), entry.at))
+            turn.by_several = turn.by_several or call.name == TRANSFER
         case ev.ToolReturned(call_id=call_id, content=content, is_error=is_error, duration_ms=took_ms, shown=shown):
             result = Message("tool", (ToolResult(call_id, content, is_error, shown),))
             turn.answered.append(_Said(entry.seq, result, entry.at, took_ms))
@@ -170,6 +177,14 @@ def reply_message(event: ev.ReplyFinished, agent: str) -> Message:
         parts.append(Text(event.internal, hidden=True))
     parts.extend(event.calls)
     return Message("assistant", tuple(parts), name=agent)
+
+
+def is_between_agents(message: Message) -> bool:
+    """Whether agents of a workflow say something to each other in it, if only that the word goes over."""
+    return message.role == "assistant" and any(
+        part.name == TRANSFER if isinstance(part, ToolCall) else isinstance(part, Text) and part.hidden
+        for part in message.parts
+    )
 
 
 def completed(turn: TurnView) -> bool:

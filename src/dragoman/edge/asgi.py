@@ -178,17 +178,19 @@ class App:
             raise RuntimeError("a route that was found has a request")
         principal = None
         if not route.open:
-            if mounted.dialect.limits_first and mounted.dialect.project is not None:
-                self._door.admit_project(mounted.dialect.project(known), passed)
+            limited = mounted.dialect.project if mounted.dialect.limits_first else None
+            named = limited(known) if limited is not None else ""
             ticket = _ticket(route, known, scope)
             if ticket is not None:
                 exchange.cors = OPEN_TO_ALL
             try:
                 principal = await self._door.admit_principal(mounted.dialect, route, headers, passed, ticket)
             except (NotAuthenticated, NotAllowed):
+                self._door.admit_project(named, passed)
                 if route.precheck is not None:
                     route.precheck(await self._read(exchange, known, scope, receive))
                 raise
+            self._door.admit_project(named, passed, principal)
             blow("auth.done")
         request = await self._read(exchange, known, scope, receive)
         return request, principal

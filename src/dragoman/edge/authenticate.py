@@ -2,7 +2,7 @@
 
     announced size -> limit per address -> credential -> scope -> body -> shape -> limit per credential -> desk
 
-A dialect may have the limit per project looked at before the credential (`Dialect.limits_first`).
+A dialect may have the limit per project told before what is wrong with a credential (`Dialect.limits_first`).
 
 A refused request does not count against the limit that refused it; one whose body has the wrong shape has counted
 against its address but not against its credential: that order is what clients of these APIs already meet.
@@ -91,7 +91,9 @@ class Door:
         self._per_credential = limit_of(limits.per_credential_rpm)
         self._projects = Limiter()
         self._named_projects = Limiter()
-        """By what is asked for, whoever asks: kept apart from what callers with a credential have left."""
+        """By what strangers ask for: kept apart from what callers with a credential of the project have left."""
+        self._own_projects = Limiter()
+        """By what is asked for, of those who may."""
         self._per_project = limit_of(limits.per_project_rpm)
         self._clock = clock
         self._trusted = tuple(trusted_proxies)
@@ -108,13 +110,17 @@ class Door:
         verdict = self._addresses.take(address, limit=limit, now_s=self._clock.monotonic())
         self._judge(verdict, limit, passed, name="per_ip_rpm")
 
-    def admit_project(self, project: str, passed: Passed) -> None:
-        """Count a request that names a project, before anybody knows whether it may. Raises LimitReached."""
+    def admit_project(self, project: str, passed: Passed, principal: Principal | None = None) -> None:
+        """Count a request that names a project, before it is understood. Strangers, who are all that have no credential
+        of that project, share a budget of their own: whoever knows its id could use up the others' otherwise. Raises
+        LimitReached."""
         limit = self._per_project
         if limit is None or not project:
             return
         key = project if len(project) <= PROJECT_KEY_CHARS_MAX else ""
-        verdict = self._named_projects.take(key, limit=limit, now_s=self._clock.monotonic())
+        own = principal is not None and principal.project == project
+        limiter = self._own_projects if own else self._named_projects
+        verdict = limiter.take(key, limit=limit, now_s=self._clock.monotonic())
         self._judge(verdict, limit, passed, name="per_project_rpm")
 
     async def admit_principal(

@@ -17,6 +17,7 @@ from dragoman.core.names import Clock
 from dragoman.core.operations import TurnView
 from dragoman.core.workflows import Workflow
 from dragoman.runtime.ports import Claim, Log
+from dragoman.runtime.resuming import AtHand
 from dragoman.runtime.run_state import RunState
 from dragoman.runtime.waiting import ALL_BY_ITSELF
 from dragoman.runtime.workflow import Cast
@@ -65,10 +66,14 @@ class Attempt:
         """What others asked of the run up to here is in its state."""
         self.past: tuple[TurnView, ...] = ()
         self.past_weights: tuple[int, ...] = ()
+        self.shown: tuple[TurnView, ...] = ()
+        """The earlier turns as this run's models see them."""
         self.model_name = ""
         self.workflow: Workflow | None = None
         self.cast: Cast | None = None
         """The workflow that answers, once it is known who has the word."""
+        self.at_hand: AtHand | None = None
+        """With a workflow: the turn as it was when the run began."""
         self.fault = ""
         """Why the run cannot be carried on; it ends with this."""
         self.titling: asyncio.Task[str] | None = None
@@ -77,6 +82,12 @@ class Attempt:
         self._clock = clock
         self._sleep = sleep
         self._writing = asyncio.Lock()
+
+    @property
+    def history_tokens(self) -> int:
+        """What must be read of the earlier turns, whoever gets the word."""
+        members = () if self.workflow is None else self.workflow.members
+        return max((self.agent.history_tokens, *(member.agent.history_tokens for member in members)))
 
     def note(self, event: ev.Event) -> None:
         self.state.add(event, at=self._clock.now(), tick=self._clock.monotonic())

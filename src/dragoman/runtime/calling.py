@@ -74,7 +74,7 @@ class Calling:
         if attempt.cast is not None and self._workflow_tools is not None:
             offered = next((tool for tool in attempt.tools if tool.name == call.name), None)
             staged = attempt.cast.staged(call.name, attempt.agent.name, offered)
-            if staged is not None:
+            if staged is not None and offered is not None:
                 return await self._workflow_tools.call(call, staged, _context(attempt, call, self._replying))
         held = any(tool.name == call.name for tool in attempt.tools)
         if spec is not None and not held and not (spec.offered is Offered.NEVER and _not_by_model(attempt, call)):

@@ -11,10 +11,13 @@ R = TypeVar("R")
 
 
 async def uncrossed(
-    change: Callable[[], Awaitable[R]], *, crossed: type[DragomanError] | tuple[type[DragomanError], ...] = Conflict
+    change: Callable[[], Awaitable[R]],
+    *,
+    crossed: type[DragomanError] | tuple[type[DragomanError], ...] = Conflict,
+    tries_max: int = TRIES_MAX,
 ) -> R:
-    """What comes of `change`, which reads anew each time what it changes. Raises the last of TRIES_MAX `crossed`."""
-    for _ in range(TRIES_MAX - 1):
+    """What comes of `change`, which reads anew each time what it changes. Raises the last of `tries_max` `crossed`."""
+    for _ in range(tries_max - 1):
         try:
             return await change()
         except crossed:

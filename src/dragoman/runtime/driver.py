@@ -171,7 +171,6 @@ class Driver:
                 self._casting.hand_over(attempt, step)
                 await attempt.commit()  # who reads along is told; and what was paid for so far is not asked for again
                 blow("handover.committed")
-                await attempt.commit()  # a reader hears of it, and a crash loses no reply, while the next agent thinks
             case machine.Say(agent=agent, text=text):
                 attempt.note(ev.ReplyStarted(agent, ""))
                 attempt.note(ev.ReplyFinished(text))
@@ -237,7 +236,7 @@ class Driver:
         """Find the earlier turns: in memory if we served the last of them ourselves, else on the tape."""
         if attempt.received.restates:
             return  # all of it is in the turn itself
-        chars_max = attempt.agent.history_tokens * CHARS_PER_TOKEN
+        chars_max = attempt.history_tokens * CHARS_PER_TOKEN
         known = self._past.before(attempt.claim.tape, attempt.seq, chars_max=chars_max)
         if known is not None and (not attempt.received.whole or all(map(completed, known[0]))):
             attempt.past, attempt.past_weights = newest(*known, chars_max=chars_max)
@@ -274,9 +273,12 @@ class Driver:
         if not entries or entries[-1].run != attempt.claim.run or entries[-1].event != end:
             return  # somebody has asked already: that turn reads the tape
         asked = attempt.received.messages
-        view = TurnView(attempt.claim.run, attempt.seq, entries[-1].at, asked, tuple(state.messages[len(asked) :]), end)
+        answered = tuple(state.messages[len(asked) :])
+        view = TurnView(
+            attempt.claim.run, attempt.seq, entries[-1].at, asked, answered, end, by_several=state.by_several
+        )
         turns, weights = (*attempt.past, view), (*attempt.past_weights, state.weight)
-        chars_max = attempt.agent.history_tokens * CHARS_PER_TOKEN
+        chars_max = attempt.history_tokens * CHARS_PER_TOKEN
         turns, weights = newest(turns, weights, chars_max=chars_max)
         # The turn that passes the measure is the last one kept: if none does, there are no more.
         self._past.keep(tape, entries[-1].seq, turns, weights, whole=sum(weights) <= chars_max)

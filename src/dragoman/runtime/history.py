@@ -81,16 +81,18 @@ def _adjacent(messages: Sequence[Message]) -> bool:
 def _groups(messages: Sequence[Message]) -> list[list[Message]]:
     """Messages in groups, each kept or dropped whole. A result joins its call, however far behind it stands; calls
     without results and stray results are left out."""
-    groups: list[list[Message]] = []
+    groups: list[tuple[list[Message], bool]] = []
     waiting: dict[CallId, list[Message]] = {}
     for message in messages:
         if message.role == "tool":
             _join(message, waiting)
         elif message.parts:
-            group = [message]
-            groups.append(group)
-            waiting.update((call.id, group) for call in message.calls)
-    return [whole for group in groups if (whole := _paired(group[0], group[1:]))]
+            calls, group = message.calls, [message]
+            groups.append((group, bool(calls)))
+            for call in calls:
+                waiting[call.id] = group
+    # Most messages call nothing and stay as they are.
+    return [whole for group, calling in groups if (whole := _paired(group) if calling else group)]
 
 
 def _join(result: Message, waiting: dict[CallId, list[Message]]) -> None:
@@ -103,11 +105,9 @@ def _join(result: Message, waiting: dict[CallId, list[Message]]) -> None:
             group.append(result)
 
 
-def _paired(reply: Message, results: Sequence[Message]) -> list[Message]:
-    """The message, of a reply only the calls that have a result, and the first result of each; cancelled turns leave
-    others."""
-    if not reply.calls:
-        return [reply]
+def _paired(group: Sequence[Message]) -> list[Message]:
+    """Of a reply only the calls that have a result, and the first result of each; cancelled turns leave others."""
+    reply, *results = group
     open_calls = {call.id for call in reply.calls}
     kept: list[Message] = []
     for result in results:

@@ -11,6 +11,7 @@ from dragoman.core.errors import BadRequest, Conflict, FieldFault, KeyReused, Li
 from dragoman.core.events import ASKS, NOTES, Event, RunEnd, dump_event
 from dragoman.core.names import ConversationId, ProjectId
 from dragoman.core.operations import RunView
+from dragoman.core.widget import OWNER
 from dragoman.runtime.ports import Claim, NewTurn, StaleClaim
 from dragoman.runtime.weights import weight_of
 
@@ -94,8 +95,10 @@ def no_conversation(conversation: ConversationId) -> NotFound:
 
 
 def refuse_stranger(turn: NewTurn, owner: str) -> None:
-    """Raises NotFound if the turn is for one owner's conversation only and this one has another."""
-    if turn.only_owner and turn.only_owner != owner:
+    """Raises NotFound if the turn is for one owner's conversation only and this one has another, or if this one is a
+    visitor's chat: nobody else says anything in it, on no wire."""
+    is_chat = owner.startswith(OWNER) and turn.created.owner != owner
+    if is_chat or (turn.only_owner and turn.only_owner != owner):
         raise no_conversation(turn.conversation)
 
 

@@ -103,6 +103,12 @@ def awaiting(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
     return messages[-1].calls
 
 
+def since_question(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages behind the last thing that a person said: an answer that was begun."""
+    asked = [at for at, message in enumerate(messages) if message.role == "user"]
+    return messages[asked[-1] + 1 if asked else 0 :]
+
+
 def called_in(messages: Sequence[Message]) -> frozenset[CallId]:
     """Ids that are taken."""
     ids = [part.call_id for message in messages for part in message.parts if isinstance(part, ToolResult)]

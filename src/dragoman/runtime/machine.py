@@ -39,7 +39,16 @@ from dragoman.runtime.budgets import Budget, overrun
 from dragoman.runtime.loops import OVER_LIMIT, as_result, called_in, opening_call
 from dragoman.runtime.run_state import RunState
 from dragoman.runtime.waiting import ALL_BY_ITSELF, Policy
-from dragoman.runtime.workflow import NOT_HANDED_OVER, REFUSED, Cast, HandOver, is_greeting, last_report, transfers
+from dragoman.runtime.workflow import (
+    NOT_HANDED_OVER,
+    REFUSED,
+    Cast,
+    HandOver,
+    is_greeting,
+    last_report,
+    start_of,
+    transfers,
+)
 
 OUTCOME_UNKNOWN = (
     "The server stopped while this tool was at work. Whether it took effect is unknown and it was not run again. "
@@ -186,9 +195,9 @@ def _word_goes(state: RunState, cast: Cast) -> Step | None:
     """What a workflow needs once nothing is called for; None = what any run needs."""
     received = state.received.messages if state.received is not None else ()
     if not state.replies and is_greeting(received):
-        return Say(cast.stage(state.handings).speaker, cast.workflow.greeting)
+        return Say(start_of(cast.workflow).speaker, cast.workflow.greeting)
     last = state.messages[-1] if state.messages else None
-    if not state.replies_here or last is None or last.role != "assistant" or last.calls or last.text:
+    if not state.replies_here or last is None or last.role != "assistant" or last.calls or last.text.strip():
         return None
     stage = cast.stage(state.handings)
     internal = cast.member(stage.speaker).internal
@@ -233,13 +242,17 @@ def _calls_due(
     handing = transfers(state.open_calls.values()) if cast is not None else ()
     if cast is not None and len(handing) == len(state.open_calls):
         came = cast.transfer(cast.stage(state.handings), handing)
-        return came if isinstance(came, HandOver) else overspent or SettleCalls(came)
+        if isinstance(came, HandOver):
+            return replace(came, refused=tuple(_for_loop(state, result) for result in came.refused))
+        return overspent or SettleCalls(tuple(_for_loop(state, result) for result in came))
     ours = [call for call in state.open_calls.values() if call.name not in state.client_tools and call not in handing]
     settled = (
         _settled(state, ours, rules)
         or _over_limit(state, ours)
         or tuple(
-            result for call in state.open_calls.values() if (result := state.waits.result(call, policy)) is not None
+            result
+            for call in state.open_calls.values()
+            if call not in handing and (result := state.waits.result(call, policy)) is not None
         )
     )
     if settled:

@@ -148,9 +148,9 @@ class ProjectSettings:
             return None
         project = ProjectId(msgspec.json.decode(record.body, type=str))
         cached = self._fresh(project)
-        if cached is not None:
-            return project if cached.client_id == client_id else None
-        kept = await self._kept(project)
+        if cached is not None and cached.client_id == client_id:
+            return project
+        kept = await self._kept(project)  # also where a new id was made since by another process
         if kept is None or kept.body.client_id != client_id:
             return None
         self._remember(project, self._opened(project, kept.body))

@@ -81,7 +81,7 @@ def host_of(url: str, *, field: str) -> str:
         except ValueError:
             parts = None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadRequest(f"{field} must be an address such as https://host/path, of {URL_CHARS_MAX} characters.")
+        raise BadRequest(f"{field} must be an address such as https://host/path; {URL_CHARS_MAX} characters at most.")
     if parts.username is not None or parts.password is not None:
         raise BadRequest(f"{field} may not hold a user or password; put them into the secrets.")
     _check_letters(parts.hostname, field=field)

@@ -13,7 +13,7 @@ from dragoman.core import events as ev
 from dragoman.core.agents import ToolSpec
 from dragoman.core.errors import BackendFailed, DragomanError, Unavailable
 from dragoman.core.messages import Message, ToolCall
-from dragoman.core.operations import TurnView
+from dragoman.core.workflows import TRANSFER
 from dragoman.runtime import history, loops, machine, titles, workflow_view
 from dragoman.runtime.asking import known_model
 from dragoman.runtime.attempt import Attempt
@@ -110,7 +110,7 @@ class Replying:
                 done.usage,
                 done.finish_reason,
                 done.thinking,
-                closing=closed_by,
+                closing=None if internal else closed_by,  # its arguments are the text
                 masked=done.masked,
                 internal=text if internal else "",
             )
@@ -131,7 +131,8 @@ class Replying:
 
     def _refused(self, attempt: Attempt, call: ToolCall) -> ev.ToolReturned | None:
         offered = attempt.state.loop.tools
-        theirs = attempt.state.client_tools.get(call.name)
+        going_over = attempt.cast is not None and call.name == TRANSFER
+        theirs = None if going_over else attempt.state.client_tools.get(call.name)
         if theirs is not None and offered:
             fault = self._tools.check(theirs, call.arguments)
             content, code = f"Function arguments are invalid. {fault}" if fault else "", "bad_arguments"
@@ -228,23 +229,22 @@ def _prompt(attempt: Attempt, step: machine.AskModel, model_name: str) -> Prompt
     received, agent, loop = attempt.received, attempt.agent, attempt.state.loop
     own = received.system or loop.once
     instructions = (received.system,) if own else (agent.instructions, *received.instructions)
-    past: Sequence[TurnView] = attempt.past
     turn: Sequence[Message] = attempt.state.messages
-    if attempt.cast is not None:
+    at_hand = attempt.at_hand
+    if attempt.cast is not None and at_hand is not None:
         instructions = (agent.instructions, received.system, *received.instructions)
-        past = workflow_view.past_texts(past)
         turn = workflow_view.turn_messages(
-            turn,
-            attempt.state.handings,
-            received=len(received.messages),
+            (*at_hand.messages, *turn[len(received.messages) :]),
+            (*at_hand.handings, *attempt.state.handings),
+            received=at_hand.asked,
             viewer=agent.name,
-            nobody=received.agent,
+            nobody="" if attempt.cast.has(received.agent) else received.agent,
         )
     tools, choice = attempt.tools, ""
     if received.loop is not None:
         tools, choice = _offer(attempt, step)
     return Prompt(
-        history.prompt(instructions, past, turn, tokens_max=agent.history_tokens),
+        history.prompt(instructions, attempt.shown, turn, tokens_max=agent.history_tokens),
         tools,
         model_name=model_name,
         key=f"{attempt.claim.run}:{step.number}",

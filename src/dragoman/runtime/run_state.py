@@ -6,11 +6,13 @@ from dragoman.core import events as ev
 from dragoman.core.agents import Loop, ToolSpec
 from dragoman.core.messages import Message, Part, Text, ToolCall, ToolResult, Usage
 from dragoman.core.names import CallId
+from dragoman.core.transcript import is_between_agents
 from dragoman.core.workflows import TRANSFER
 from dragoman.runtime.budgets import WallTime
-from dragoman.runtime.loops import awaiting, called_in
+from dragoman.runtime.loops import awaiting, called_in, since_question
 from dragoman.runtime.waiting import Waits
 from dragoman.runtime.weights import weight_of
+from dragoman.runtime.workflow import NOT_HANDED_OVER
 
 NO_LOOP = Loop()
 
@@ -21,6 +23,7 @@ fail what it finds. Not more, so that a run that kills its process at each attem
 _WORK = (ev.TextAdded, ev.ThinkingAdded, ev.ReplyFinished, ev.ToolStarted)
 """What shows that an attempt got somewhere."""
 _OUR_REFUSALS = ("bad_arguments", "unknown_tool")
+_NO_CALLS = ("call_limit", NOT_HANDED_OVER)
 _Noted = (
     ev.HandedOver
     | ev.CancelAsked
@@ -71,7 +74,7 @@ class RunState:
         self.used_call_ids: set[CallId] = set()
         self.repeats: dict[tuple[str, str], int] = {}
         self.calls_made = 0
-        """Results of the server's own tools, and calls of the caller's that we refused."""
+        """Results of the server's own tools, and calls of the caller's that we refused. Hand-overs are none."""
         self.cut_short = False
         """The last reply was ended by its model's limit."""
         self.title_given = False
@@ -79,6 +82,8 @@ class RunState:
         """Hand-overs between agents of a workflow, in order."""
         self.replies_here = 0
         """Replies since the last of them."""
+        self.by_several = False
+        """As for `TurnView`."""
         self.end: ev.Event | None = None
         self.weight = 0
         """Characters of this turn's messages."""
@@ -129,6 +134,7 @@ class RunState:
                 self.agent = to_agent
                 self.handings.append(event)
                 self.replies_here = 0
+                self.calls_made -= 1  # the call that asked for it did nothing but this
             case ev.CancelAsked(by=by):
                 self.cancelled_by = by
             case ev.Unread():
@@ -164,11 +170,13 @@ class RunState:
             self.calls = () if event.loop.once else awaiting(event.messages)
             self.open_calls = {call.id: call for call in self.calls}
             self.used_call_ids |= called_in(event.messages)
+        else:
+            self.used_call_ids |= called_in(since_question(event.messages))
 
     def _idle(self) -> bool:
         """Every open call waits for somebody outside, or for its turn behind one that does."""
-        pending, theirs = self.waits.pending, self.client_tools
-        return all(call.id in pending or call.name in theirs for call in self.open_calls.values())
+        pending, behind = self.waits.pending, {TRANSFER, *self.client_tools}
+        return all(call.id in pending or call.name in behind for call in self.open_calls.values())
 
     def _claimed(self, epoch: int, *, idle: bool) -> bool:
         """Whether the time since the last entry does not count."""
@@ -213,9 +221,10 @@ class RunState:
     def _returned(self, event: ev.ToolReturned) -> None:
         call = self.open_calls.pop(event.call_id, None)
         ours = call is not None and (call.name not in self.client_tools or event.code in _OUR_REFUSALS)
-        self.calls_made += ours and event.code != "call_limit"
+        self.calls_made += ours and event.code not in _NO_CALLS
         self._say(Message("tool", (ToolResult(event.call_id, event.content, event.is_error),)))
 
     def _say(self, message: Message) -> None:
         self.messages.append(message)
+        self.by_several = self.by_several or is_between_agents(message)
         self.weight += weight_of(message)

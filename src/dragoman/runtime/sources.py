@@ -73,19 +73,26 @@ class Sources:
 
     # -- kept ------------------------------------------------------------------------------------------------------
 
-    async def create(self, project: ProjectId, name: str, description: str = "") -> Source:
-        """An empty one. Raises BadRequest; Conflict if there is one of that name, or as many as may be."""
+    async def create(self, project: ProjectId, name: str, description: str = "", *, source_id: str = "") -> Source:
+        """An empty one; `source_id` is what a workflow that was written elsewhere calls it. Raises BadRequest; Conflict
+        if there is one of that name or id, or as many as may be."""
         title = name.strip()
         if not title or len(title) > NAME_CHARS_MAX or not title.isprintable():
             raise BadRequest(f"The name of a source has 1 to {NAME_CHARS_MAX} printable characters.")
         if len(description) > DESCRIPTION_CHARS_MAX:
             raise BadRequest(f"The description of a source has {DESCRIPTION_CHARS_MAX} characters at most.")
+        if source_id and _ID.fullmatch(source_id) is None:
+            raise BadRequest("The id of a source is 24 hex digits, in small letters.")
+        if source_id and await self._record(project, source_id) is not None:
+            raise Conflict(f"The project has a source with the id {source_id} already; add to it.")
         there = await self._records.page(project, SOURCES, limit=1, offset=0)
         if there.total >= SOURCES_MAX:
             raise Conflict(f"The project has {there.total} sources, which is as many as may be; remove one first.")
         if await self._records.find(project, SOURCES, title) is not None:
             raise Conflict(f"The project has a source {title} already; add to it, or choose another name.")
-        return await self._shown(await self._put(project, self._new_id(), _Body(title, description), expect=0))
+        return await self._shown(
+            await self._put(project, source_id or self._new_id(), _Body(title, description), expect=0)
+        )
 
     async def page(self, project: ProjectId) -> tuple[Source, ...]:
         """All of them, oldest first."""

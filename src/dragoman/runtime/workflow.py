@@ -101,6 +101,9 @@ class Cast:
         self.workflow = workflow
         self.staging = staging
         self._opening = opening
+        # What was asked last: each hand-over is looked at by whoever equips the speaker and by the machine.
+        self._staged: tuple[tuple[ev.HandedOver, ...], Stage] = ((), opening)
+        self._aimed: tuple[Stage, tuple[Target, ...]] | None = None
 
     @cached_property
     def _members(self) -> dict[str, Member]:
@@ -114,6 +117,9 @@ class Cast:
     def _tools(self) -> dict[str, WorkflowTool]:
         return {tool.spec.name: tool for tool in self.workflow.tools}
 
+    def has(self, name: str) -> bool:
+        return name in self._members
+
     def member(self, name: str) -> Member:
         return self._members[name]
 
@@ -121,10 +127,15 @@ class Cast:
 
     def stage(self, handings: Iterable[ev.HandedOver]) -> Stage:
         """After these hand-overs, in order."""
+        handings = tuple(handings)
+        if handings != self._staged[0]:
+            self._staged = (handings, self._after(handings))
+        return self._staged[1]
+
+    def _after(self, handings: Sequence[ev.HandedOver]) -> Stage:
         first = self._opening
-        speaker, frames, given_by = first.speaker, list(first.frames), ""
-        asked: dict[tuple[str, str], int] = {}
-        switches = 0
+        speaker, frames, given_by = first.speaker, list(first.frames), first.given_by
+        asked, switches = dict(first.asked), first.switches
         for handing in handings:
             how, before, pipeline = handing.how, handing.from_agent, handing.pipeline
             if how in _FORWARD:
@@ -137,19 +148,30 @@ class Cast:
                 case Handing.CALLED | Handing.ENTERED:
                     frames.append(Frame(before, pipeline))
                 case Handing.STEPPED:
-                    top = frames.pop()
+                    top = frames.pop() if frames else Frame("")
                     frames.append(Frame(top.caller, top.pipeline, top.at + 1))
                 case Handing.RETURNED:
-                    frames.pop()
+                    frames = frames[:-1]
                 case Handing.RESTARTED:
                     frames, given_by = ([Frame("", pipeline)] if pipeline else []), ""
             speaker = handing.to_agent
         return Stage(speaker, tuple(frames), asked, switches, given_by)
 
+    def knows(self, handings: Iterable[ev.HandedOver]) -> bool:
+        """Whether all that they name is in this workflow. A configured one may have changed since a run began."""
+        names = {name for handing in handings for name in (handing.from_agent, handing.to_agent)}
+        lines = {handing.pipeline for handing in handings if handing.pipeline}
+        return names <= self._members.keys() and lines <= self._pipelines.keys()
+
     # -- what a speaker may call -----------------------------------------------------------------------------------
 
     def targets(self, stage: Stage) -> tuple[Target, ...]:
         """To whom the speaker may hand over now."""
+        if self._aimed is None or self._aimed[0] is not stage:
+            self._aimed = (stage, self._aims(stage))
+        return self._aimed[1]
+
+    def _aims(self, stage: Stage) -> tuple[Target, ...]:
         speaker = self.member(stage.speaker)
         if speaker.step or stage.switches >= SWITCHES_MAX:
             return ()
@@ -187,15 +209,19 @@ class Cast:
             return StagedCall(member, self.staging, self._tools[name])
         if name == SEARCH and member.sources:
             return StagedCall(member, self.staging, spec=SEARCH_TOOL)
-        if spec is not None and (self.staging.mock_all or name in self.staging.mocks):
+        if spec is not None and self.mocks(name):
             return StagedCall(member, self.staging, spec=spec)
         return None
 
-    def repeat(self, name: str) -> Repeat | None:
-        """What may be done with a call of this tool that a crash cut off; None = it is none of the workflow's."""
-        if name == SEARCH or self.staging.mock_all or name in self.staging.mocks:
+    def mocks(self, name: str) -> bool:
+        """Whether a model invents the results of this tool in this turn. Searches are mocked only by name."""
+        return name in self.staging.mocks or (self.staging.mock_all and name != SEARCH)
+
+    def repeat(self, name: str, speaker: str) -> Repeat | None:
+        """What may be done with a call by the speaker that a crash cut off; None = it is of no tool of the workflow."""
+        if name == SEARCH or self.mocks(name):
             return Repeat.PURE
-        tool = self._tools.get(name)
+        tool = self._tools.get(name) if name in self.member(speaker).tools else None
         return None if tool is None else tool.spec.repeat
 
     # -- what happens next -----------------------------------------------------------------------------------------
@@ -207,7 +233,7 @@ class Cast:
         asked_by: ToolCall | None = None
         refused: list[ev.ToolReturned] = []
         for call in calls:
-            target = targets.get(wanted := _wanted(call))
+            target = targets.get(wanted := target_of(call.arguments))
             if target is not None and chosen is None:
                 chosen, asked_by = target, call
                 continue
@@ -248,16 +274,21 @@ def open_cast(workflow: Workflow, staging: Staging, said: Iterable[Message]) -> 
     """The workflow for a turn that follows upon these messages."""
     members = {member.name: member for member in workflow.members}
     names = [message.name for message in said if message.role == "assistant" and message.name]
-    last = staging.last if staging.last is not None else (names[-1] if names else "")
+    # One that spoke to others alone was cut off when it did: the word goes to who spoke with the user.
+    aloud = [name for name in names if name not in members or not members[name].internal]
+    last = staging.last if staging.last is not None else (aloud[-1] if aloud else "")
     speaker = _speaker_after(workflow, members, last, names)
-    if speaker is not None:
-        return Cast(workflow, staging, Stage(speaker.name))
+    return Cast(workflow, staging, start_of(workflow) if speaker is None else Stage(speaker.name))
+
+
+def start_of(workflow: Workflow) -> Stage:
+    """Where a workflow begins."""
+    members = [member.name for member in workflow.members]
     for pipeline in workflow.pipelines:
         if pipeline.name == workflow.start and workflow.start not in members and pipeline.steps:
-            return Cast(workflow, staging, Stage(pipeline.steps[0], (Frame("", pipeline.name),)))
+            return Stage(pipeline.steps[0], (Frame("", pipeline.name),))
     # One that was kept with faults and never published may have a start that is not there.
-    start = workflow.start if workflow.start in members else next(iter(members))
-    return Cast(workflow, staging, Stage(start))
+    return Stage(workflow.start if workflow.start in members else members[0])
 
 
 def _speaker_after(workflow: Workflow, members: Mapping[str, Member], last: str, names: Sequence[str]) -> Member | None:
@@ -307,7 +338,7 @@ def is_greeting(messages: Sequence[Message]) -> bool:
 def last_report(messages: Sequence[Message], *, begun: int) -> str:
     """What was last said by one agent to others, among the messages from `begun` on; "" if nothing was."""
     for message in reversed(messages[begun:]):
-        if message.role == "assistant" and not message.text and message.full_text:
+        if message.role == "assistant" and not message.text.strip() and message.full_text.strip():
             return message.full_text
     return ""
 
@@ -317,9 +348,10 @@ def _has_room(stage: Stage, name: str, member: Member) -> bool:
     return most is None or stage.asked.get((stage.speaker, name), 0) < most
 
 
-def _wanted(call: ToolCall) -> str:
+def target_of(text: str) -> str:
+    """Whom the arguments or the result of a hand-over name; "" = nobody."""
     try:
-        read = msgspec.json.decode(call.arguments)
+        read = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
     if not isinstance(read, dict):

@@ -227,9 +227,10 @@ def _greet(house: House, made: Path | None) -> None:
     """What an operator should know before the first request; on stderr, like all that is not an answer."""
     config = house.config
     names = " ".join(dialect.name for dialect in house.dialects)
+    workflows = f"  workflows: {' '.join(config.workflows)}" if config.workflows else ""
     lines = [
         f"dragoman {__version__}  {config.store.url}  models: {' '.join(config.models)}"
-        f"  agents: {' '.join(config.agents)}  dialects: {names}"
+        f"  agents: {' '.join(config.agents)}{workflows}  dialects: {names}"
     ]
     if isinstance(config.models[config.defaults.model], OfflineModel):
         lines.append(

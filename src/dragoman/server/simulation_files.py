@@ -141,7 +141,9 @@ def _tree(body: bytes, file: str) -> dict[str, object]:
     try:
         text = body.decode("utf-8-sig")
         tree = msgspec.json.decode(text) if text.lstrip()[:1] == "{" else tomllib.loads(text)
-    except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"{file}: is not UTF-8 text (byte {error.start}); save it in that encoding.") from None
+    except (msgspec.DecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadRequest(f"{file}: is neither TOML nor JSON: {error}") from None
     return cast("dict[str, object]", tree)
 

@@ -166,7 +166,7 @@ def workflow_from_toml(source: bytes, *, name: str = "") -> Compiled:
     try:
         table = tomllib.loads(source.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise BadRequest(f"The workflow is not UTF-8 text (byte {error.start}).") from None
+        raise BadRequest(f"The workflow is not UTF-8 text (byte {error.start}); save it in that encoding.") from None
     except tomllib.TOMLDecodeError as error:
         raise BadRequest(f"The workflow is neither JSON nor TOML: {error}.") from None
     except RecursionError:

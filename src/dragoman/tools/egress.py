@@ -27,7 +27,7 @@ from dragoman.tools.vetting import AddressDenied, PeerDenied, Policy, denied, op
 CONNECT_S = 5.0
 TOTAL_S = 30.0
 BODY_BYTES_MAX = 10 * 1024 * 1024
-"""After unpacking."""
+"""As it comes, and after unpacking."""
 HEADERS_BYTES_MAX = 64 * 1024
 CHUNK_BYTES = 64 * 1024
 PATH_CHARS_MAX = 2_000
@@ -230,7 +230,10 @@ class Egress:
             raise ToolFailed(f"{target.name} sent its answer packed in a way we did not offer.", internal=encoding)
         unpack = _Plain() if encoding == "identity" else _Gunzip()
         body = bytearray()
+        received = 0
         async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+            received += len(chunk)
+            self._check_size(target, received)  # packed, much can come that unpacks to nothing
             rest = chunk
             while rest:
                 piece, rest = unpack.some(rest)

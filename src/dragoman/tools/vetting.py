@@ -23,6 +23,8 @@ from dragoman.tools import special_ranges
 PORTS_LOW = (80, 443)
 FREE_PORT_MIN = 1024
 """Below stand the services of a machine: of those only the two that speak HTTP."""
+NOBODYS_V4, NOBODYS_V6 = "192.0.2.1", "2001:db8::1"
+"""For documentation: no machine has them."""
 
 
 class Policy(Struct, frozen=True):
@@ -57,13 +59,17 @@ def vetted_url(url: str, *, name: str, policy: Policy) -> URL:
     address = literal(plain)
     if is_numeric(plain) or is_local(plain) if address is None else policy.denied(str(address)):
         raise denied(name)
-    port = parsed.port
+    check_port(parsed.port, name=name)
+    return parsed
+
+
+def check_port(port: int | None, *, name: str) -> None:
+    """Raises ToolFailed, `denied`, for one where something else than HTTP is at home."""
     if port is None or (port not in PORTS_LOW and port < FREE_PORT_MIN):
         raise ToolFailed(
             f"{name}'s url names port {port}: addresses of a project's may use 80, 443, and {FREE_PORT_MIN} and above.",
             code="denied",
         )
-    return parsed
 
 
 def denied(name: str) -> ToolFailed:
@@ -72,6 +78,26 @@ def denied(name: str) -> ToolFailed:
         " operator can set it up as a connection in the configuration file.",
         code="denied",
     )
+
+
+def off_limits(address: str) -> bool:
+    """Whether nothing of a project's is connected to there: a special range, or this machine by any other address."""
+    return special_ranges.denied(address) or is_here(address)
+
+
+def is_here(address: str) -> bool:
+    """Whether it is an address of this machine. Nothing is sent: a socket can only be bound to those. Where one can be
+    bound to any (`net.ipv4.ip_nonlocal_bind`), nobody can tell, and it is said not to be."""
+    return _can_be_bound(address) and not _can_be_bound(NOBODYS_V6 if ":" in address else NOBODYS_V4)
+
+
+def _can_be_bound(address: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 class Resolver(AbstractResolver):
@@ -128,4 +154,7 @@ def _is_allowed(policy: Policy, connection: Connection) -> bool:
     there, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
     if not there or not here:
         return False
-    return not policy.denied(str(there[0])) and (policy.itself or there[0] != here[0])
+    address = str(there[0])
+    if policy.denied(address):
+        return False
+    return policy.itself or not (address == str(here[0]) or is_here(address))

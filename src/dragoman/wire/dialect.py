@@ -231,8 +231,9 @@ class Dialect(Struct, frozen=True):
     """What every answer of this wire tells browsers, whoever asks, in place of what `cors` would have it say; OPTIONS
     of any of its paths is then answered 200 `{}`."""
     limits_first: bool = False
-    """The limit per project is looked at before the credential, by the project that a request names, so requests that
-    prove nothing count too. They count for this purpose alone, and take nothing from the project's other callers."""
+    """The limit per project is told before what is wrong with a credential, by the project that a request names, so
+    requests that prove nothing count too. They have a budget of their own, and take nothing from the project's
+    callers."""
 
     def __repr__(self) -> str:
         return f"<dialect {self.name}>"

@@ -231,7 +231,10 @@ def test_a_result_may_be_null() -> None:
             "invalid_type",
         ),
         ({"role": "tool", "tool_call_id": "1"}, "messages.0.content", "invalid_type"),
-        ({"role": "tool", "content": "x"}, "messages.0.toolCallId", "invalid_type"),
+        ({"role": "tool", "content": "x"}, "messages.0.tool_call_id", "invalid_type"),
+        ({"role": "tool", "content": "x", "toolCallId": 5}, "messages.0.toolCallId", "invalid_type"),
+        (TEXT | {"agenticResponseType": None}, "messages.0.agenticResponseType", "invalid_type"),
+        ({"role": "assistant", "content": "x", "responseType": None}, "messages.0.responseType", "invalid_type"),
     ],
 )
 def test_what_is_no_message_is_told_by_its_place(message: Any, place: str, code: str) -> None:
@@ -272,6 +275,11 @@ def test_mocks_are_limited() -> None:
         {"messages": [], "conversationId": None, "mockTools": []},
         {"messages": [USER | {"timestamp": "2025-08-06T00:00:00+00:00"}], "conversationId": None},
         {"messages": [USER | {"timestamp": 5}], "conversationId": None},
+        {"messages": [USER | {"timestamp": "2025-02-29T00:00:00Z"}], "conversationId": None},
+        {"messages": [USER | {"timestamp": "2025-13-01T00:00:00Z"}], "conversationId": None},
+        {"messages": [USER | {"timestamp": "2025-08-06T24:00:00Z"}], "conversationId": None},
+        {"messages": [USER | {"timestamp": "2025-08-06T00:60:00Z"}], "conversationId": None},
+        {"messages": [USER | {"timestamp": "\u0662\u0660\u0662\u0665-08-06T00:00:00Z"}], "conversationId": None},
     ],
 )
 def test_of_a_malformed_turn_it_is_only_said_that_it_is_and_before_anybody_is_asked_who_they_are(body: Json) -> None:
@@ -283,13 +291,30 @@ def test_of_a_malformed_turn_it_is_only_said_that_it_is_and_before_anybody_is_as
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"[]", {"messages": "x"}, {"messages": "x", "state": None}, {"messages": [USER], "conversationId": None}],
+    [
+        b"{",
+        b"[]",
+        {"messages": "x"},
+        {"messages": "x", "state": None},
+        {"messages": [USER], "conversationId": None},
+        {"messages": [USER], "conversationId": "x" * 5000},
+        {"messages": [USER], "conversationId": "\0"},
+        {"messages": [USER], "stream": True, "workflowId": "\0"},
+        {"messages": [USER], "stream": True, "testProfileId": "x" * 5000},
+    ],
 )
 def test_only_what_is_surely_a_malformed_turn_is_faulted_before_the_key(body: Any) -> None:
     decode.precheck(request(body))
 
 
-@pytest.mark.parametrize("timestamp", [ISO, "2025-08-06T00:00Z", "2025-08-06T00:00:00.123456789Z", None])
+def test_a_long_body_is_not_looked_at_for_who_has_no_key() -> None:
+    body = b'{"conversationId": 5, "messages": []}'
+    with pytest.raises(BadRequest):
+        decode.precheck(request(body.ljust(decode.PRECHECK_BYTES_MAX)))
+    decode.precheck(request(body.ljust(decode.PRECHECK_BYTES_MAX + 1)))
+
+
+@pytest.mark.parametrize("timestamp", [ISO, "2025-08-06T00:00Z", "2024-02-29T23:59:59.123456789Z", None])
 def test_a_message_may_say_when_it_was_said(timestamp: str | None) -> None:
     asked = decode.asked_of(request({"messages": [USER | {"timestamp": timestamp}], "conversationId": None}))
     assert asked.messages[0].at == (timestamp or "")

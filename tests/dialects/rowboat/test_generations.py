@@ -1,5 +1,6 @@
 """Which generation a request speaks."""
 
+import json
 from typing import Any
 
 import pytest
@@ -69,6 +70,12 @@ def test_what_is_no_json_is_refused_by_that_word(body: bytes) -> None:
     with pytest.raises(BadRequest) as caught:
         choose(request(body))
     assert caught.value.detail == "Invalid JSON in request body"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_a_body_may_begin_with_a_mark_and_be_latin_1_as_old_clients_send_it(encoding: str) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "h\xe9llo"}]}, ensure_ascii=False).encode(encoding)
+    assert fields_of(request(body))["messages"][0]["content"] == "h\xe9llo"
 
 
 @pytest.mark.parametrize("body", [[], "x", None, 1, True])

@@ -86,3 +86,8 @@ def test_each_path_has_one_wire(method: str, path: str, dialect: str) -> None:
 def test_who_speaks_of_what_is_not_there(path: str, dialect: str) -> None:
     owner = TABLE.owner(path)
     assert owner is not None and owner.name == dialect
+
+
+def test_alone_it_speaks_of_all_that_is_not_there() -> None:
+    assert RouteTable((DIALECT,)).owner("/api/v1/default/chats") is DIALECT
+    assert RouteTable((DIALECT,)).owner("/api/v2/default/chats") is None

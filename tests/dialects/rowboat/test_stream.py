@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dragoman.core import events as ev
 from dragoman.core.errors import BackendFailed, DragomanError
@@ -145,3 +146,14 @@ def test_a_stream_that_cannot_go_on_says_so_once(error: DragomanError, sentence:
 
 def test_silence_is_broken_by_a_comment() -> None:
     assert Reading().encoder.silence() == b": ping\n\n"
+
+
+def test_a_repeat_of_the_request_is_told_the_same() -> None:
+    body = {"messages": [USER], "conversationId": None, "stream": True}
+    told: list[bytes] = []
+    for asked_at in (AT, AT + 60):
+        encoder = Stream(replace(request(body), at=asked_at))
+        encoder.opened(STARTED)
+        events = (ev.RunClaimed(1), *reply("A", "Hi"), ev.RunCompleted())
+        told.append(b"".join(encoder.entry(Entry(3 + at, STARTED.run, AT, event)) for at, event in enumerate(events)))
+    assert told[0] == told[1] and frames(told[0])[-1]["type"] == "done"

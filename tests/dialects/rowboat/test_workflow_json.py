@@ -188,7 +188,10 @@ def test_a_tool_that_cannot_be_run_is_there_and_says_why():
     assert made.workflow.tools[0].spec.name == "Find_event_"
     assert made.workflow.members[0].tools == ("Find_event_",)
     assert "Composio" in made.workflow.tools[0].why
-    assert [note.place for note in made.notes] == ["tools.0", "startAgent"]
+    assert [str(note) for note in made.notes][:1] == [
+        'tools.Find event!: is offered to models as "Find_event_": they take no other name'
+    ]
+    assert [note.place for note in made.notes] == ["tools.Find event!", "startAgent"]
 
 
 def test_what_the_document_mocks_is_mocked_whatever_it_is():
@@ -279,8 +282,9 @@ def test_a_search_gives_so_much_at_most():
     document["agents"][1]["ragK"] = FOUND_MAX
     made = compile_with_notes(document)
     assert made.workflow.members[1].found_max == GIVEN_MAX
+    name = document["agents"][1]["name"]
     assert [str(note) for note in made.notes] == [
-        f"agents.1: wants {FOUND_MAX} results of a search, which gives {GIVEN_MAX} at most"
+        f"agents.{name}: wants {FOUND_MAX} results of a search, which gives {GIVEN_MAX} at most"
     ]
     document["agents"][1]["ragK"] += 1
     assert faults_of(document) == [("agents.1.ragK", f"expected int <= {FOUND_MAX}")]
@@ -290,4 +294,4 @@ def test_an_agent_that_was_to_speak_after_the_answer_is_an_agent_like_others():
     document = {**HUB, "agents": [*HUB["agents"], {"name": "Guard", "type": "post_process", "instructions": "Check."}]}
     made = compile_with_notes(document)
     assert made.workflow.members[2].name == "Guard"
-    assert [note.place for note in made.notes] == ["agents.2"]
+    assert [note.place for note in made.notes] == ["agents.Guard"]

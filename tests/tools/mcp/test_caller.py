@@ -11,6 +11,7 @@ from mcp.server.mcpserver import MCPServer
 from dragoman.core.errors import ToolFailed
 from dragoman.core.names import ProjectId
 from dragoman.runtime.project_settings import McpServer
+from dragoman.tools import special_ranges
 from dragoman.tools.mcp.caller import CALLS_MAX, LISTED_S, McpCaller
 from dragoman.tools.mcp.pins import NOBODY, Pins
 from tests.mcp_server import Served, change, serving, tools
@@ -101,6 +102,23 @@ async def test_all_that_can_be_reached_are_listed_with_their_pins(make: Make, se
 async def test_a_projects_server_must_be_on_the_public_internet(make: Make, url: str) -> None:
     error = await refused(make(own=(McpServer("helpdesk", url),)))
     assert error.code == "denied"
+
+
+@pytest.mark.parametrize("port", [22, 0, 1023])
+async def test_a_projects_server_is_not_where_other_services_are_at_home(make: Make, port: int) -> None:
+    error = await refused(make(own=(McpServer("helpdesk", f"http://93.184.216.34:{port}/mcp"),), denied=anywhere))
+    assert (error.code, f"port {port}" in error.detail) == ("denied", True)
+
+
+async def test_a_projects_server_is_not_this_machine_by_another_of_its_addresses(
+    make: Make, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine whose own address is a public one."""
+    monkeypatch.setattr(special_ranges, "denied", anywhere)
+    error = await refused(make(own=(McpServer("helpdesk", f"{served.url}/mcp"),)))
+
+    assert error.code == "denied"
+    assert served.requests == []
 
 
 async def test_a_name_is_resolved_once_and_what_it_leads_to_then_counts(make: Make, served: Served) -> None:
@@ -242,18 +260,18 @@ async def test_tools_that_a_connection_does_not_allow_are_neither_shown_nor_call
 
 async def test_a_server_is_not_called_too_often_at_once(make: Make, served: Served) -> None:
     caller = make(at(f"{served.url}/mcp", transport="http"))
-    waiting = {"seconds": 1.5}
+    waiting = {"seconds": 0.0}
     async with asyncio.TaskGroup() as group:
         for _ in range(CALLS_MAX):
             group.create_task(caller.call(P, "helpdesk", "wait", waiting, "k", 25.0))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)  # each has begun, and none can have ended
         assert (await refused(caller)).code == "busy"
     assert await echo(caller) == "a"
 
 
 async def test_the_shorter_of_two_limits_counts(make: Make, served: Served) -> None:
-    caller = make(at(f"{served.url}/mcp", timeout_s=1.5))
-    with pytest.raises(ToolFailed, match=r"within 1\.5 s"):
+    caller = make(at(f"{served.url}/mcp", timeout_s=0.5))
+    with pytest.raises(ToolFailed, match=r"within 0\.5 s"):
         await caller.call(P, "helpdesk", "wait", {"seconds": 20}, "k", 20.0)
 
 

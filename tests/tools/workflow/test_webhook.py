@@ -195,6 +195,28 @@ async def test_a_connection_is_the_operators_word_and_brings_its_headers(serve: 
     assert claims_of(headers["x-signature-jwt"], (await bench.settings.of(P)).secret)["aud"] == url + "/in"
 
 
+@pytest.mark.parametrize("status", [200, 500])
+async def test_headers_that_come_back_are_told_to_nobody(serve: Serve, status: int):
+    """The key of the operator's connection, and a signature that others could send again."""
+    seen: list[str] = []
+
+    async def echo(request: web.Request) -> web.Response:
+        seen.append(request.headers["x-signature-jwt"])
+        return web.json_response({"result": f"{request.headers['x-pass']} {seen[-1]}"}, status=status)
+
+    hook = Connection("hook", "webhook", await serve(echo), (("X-Pass", "operators-own-key"),))
+    bench = Bench(loopback=False, connections=(hook,))
+    try:
+        await bench.settings.set_webhook(P, "connection:hook")
+        outcome = await bench.call(tool())
+    finally:
+        await bench.egress.close()
+    assert len(seen) == 1
+    assert "[secret]" in outcome.content
+    assert "operators-own-key" not in outcome.content
+    assert seen[0][:40] not in outcome.content
+
+
 async def test_a_connection_that_is_gone_or_of_another_kind_is_told():
     bench = Bench(connections=(Connection("prom", "prometheus", "http://127.0.0.1:9"),))
     await bench.set_webhook("connection:prom")  # as if the configuration had been changed since

@@ -6,6 +6,7 @@ keys mean nothing. What is wrong is collected, so that one answer names all of i
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Any, cast
 
 from msgspec import Struct
@@ -39,11 +40,13 @@ MOCK_CHARS_MAX = 20_000
 TOKENS_MAX = 2**53
 """Counts beyond it are no counts: JSON numbers are exact up to there."""
 
+PRECHECK_BYTES_MAX = 64 * 1024
+"""A longer body is not looked at for who has no key."""
 ROLES = ("system", "user", "assistant", "tool")
 VISIBLE = ("internal", "external")
 
 _SCHEME = "Bearer "
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?Z")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?Z", re.ASCII)
 
 
 class Asked(Struct, frozen=True):
@@ -77,13 +80,15 @@ def project(request: Request) -> str:
 
 def precheck(request: Request) -> None:
     """Q10: G2 faults the body before the key. Raises BadRequest for what is recognisably G2 and malformed; all else is
-    G1's, which asks for the key first."""
+    G1's, which asks for the key first. So does a body that is large: nobody has proven anything yet."""
+    if len(request.body) > PRECHECK_BYTES_MAX:
+        return
     try:
         fields = fields_of(request)
     except BadRequest:
         return
     if generation_of(fields).strict:
-        asked_in(fields)
+        _read(fields, Generation.G2)
 
 
 # -- turns -------------------------------------------------------------------------------------------------------------
@@ -167,7 +172,16 @@ def asked_of(request: Request) -> Asked:
 
 
 def asked_in(fields: Mapping[str, Any]) -> Asked:
-    generation = generation_of(fields)
+    asked = _read(fields, generation_of(fields))
+    _check_id(asked.workflow, what="workflow", detail="Workflow not found")
+    _check_id(asked.test_profile, what="test_profile", detail="Test profile not found")
+    if len(asked.conversation) > CONVERSATION_ID_CHARS_MAX or "\0" in asked.conversation:
+        raise NotFound("Conversation not found", what="conversation")
+    return asked
+
+
+def _read(fields: Mapping[str, Any], generation: Generation) -> Asked:
+    """What the body says, whether or not its ids can name anything: that is told only to who may ask."""
     body = _Body(fields, timed=generation.strict)
     messages = body.messages()
     workflow, test_profile = body.text("workflowId"), body.text("testProfileId")
@@ -176,10 +190,6 @@ def asked_in(fields: Mapping[str, Any]) -> Asked:
     body.flag("stream")
     if body.faults:
         raise issues.invalid(body.faults, silent=generation.strict)
-    _check_id(workflow, what="workflow", detail="Workflow not found")
-    _check_id(test_profile, what="test_profile", detail="Test profile not found")
-    if len(conversation) > CONVERSATION_ID_CHARS_MAX or "\0" in conversation:
-        raise NotFound("Conversation not found", what="conversation")
     return Asked(generation, messages, fields.get("state"), workflow, test_profile, mocks, conversation)
 
 
@@ -273,7 +283,7 @@ class _Body:
     def _result(self, path: Path, fields: Mapping[str, Any], at: str) -> Told:
         content = fields.get("content", MISSING)
         text = "" if content is None else self._required(path, fields, "content")
-        key = "tool_call_id" if fields.get("tool_call_id") is not None else "toolCallId"
+        key = "toolCallId" if fields.get("toolCallId") is not None else "tool_call_id"
         call_id = self._short((*path, key), fields.get(key, MISSING))
         return Told(
             "tool", text, call_id=CallId(call_id), tool=self._name(path, fields, "tool_name", "toolName"), at=at
@@ -336,16 +346,29 @@ class _Body:
                     self.faults.append(issues.none_of((*path, name), VISIBLE, value))
                 return str(value)
         if required:
-            self.faults.append(issues.none_of((*path, "agenticResponseType"), VISIBLE, MISSING))
+            name = "responseType" if "responseType" in fields else "agenticResponseType"
+            self.faults.append(issues.none_of((*path, name), VISIBLE, fields.get(name, MISSING)))
         return ""
 
     def _time(self, path: Path, fields: Mapping[str, Any]) -> str:
         value = fields.get("timestamp")
-        if isinstance(value, str) and _TIME.fullmatch(value):
+        if isinstance(value, str) and _is_time(value):
             return value
         if self._timed and value is not None:
             self.faults.append(issues.not_a_time((*path, "timestamp"), value))
         return ""
+
+
+def _is_time(text: str) -> bool:
+    """ISO 8601 in UTC, of a day that there is in the calendar."""
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return False
+    try:
+        date.fromisoformat(found[1])
+    except ValueError:
+        return False
+    return True
 
 
 def _key_of_calls(fields: Mapping[str, Any]) -> str:

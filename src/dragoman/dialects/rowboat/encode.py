@@ -4,6 +4,7 @@ A reply of 200 ends with a text for the user; a turn without one is an error (Q6
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec import UNSET
 
@@ -13,6 +14,7 @@ from dragoman.core.operations import Outcome, Started
 from dragoman.dialects.rowboat import shapes
 from dragoman.dialects.rowboat.decode import Asked, asked_of, last_agent, used_tokens
 from dragoman.dialects.rowboat.errors import refusal_of
+from dragoman.dialects.rowboat.generations import fields_of
 from dragoman.dialects.rowboat.messages import Told, both, camel, iso, snake, told_of
 from dragoman.wire.dialect import Reply, Request, json_reply
 
@@ -44,7 +46,8 @@ def _reply(outcome: Outcome, request: Request, write: Write) -> Reply:
 
 
 def _g1(told: Sequence[Told], outcome: Outcome, request: Request) -> shapes.ChatReply:
-    return shapes.ChatReply(tuple(map(snake, told)), state_after(asked_of(request), told, outcome.usage))
+    state = fields_of(request).get("state")  # of a long history nothing else need be looked at once more
+    return shapes.ChatReply(tuple(map(snake, told)), state_after(state, told, outcome.usage))
 
 
 def _g15(told: Sequence[Told], outcome: Outcome, request: Request) -> shapes.MockingReply:
@@ -65,7 +68,7 @@ def _ambiguous(told: Sequence[Told], outcome: Outcome, request: Request) -> shap
         output,
         iso(request.at),
     )
-    return shapes.EveryReply(output, state_after(asked, told, outcome.usage), outcome.started.conversation, turn)
+    return shapes.EveryReply(output, state_after(asked.state, told, outcome.usage), outcome.started.conversation, turn)
 
 
 def turn_of(started: Started, asked: Asked, at: float, told: Sequence[Told]) -> shapes.Turn:
@@ -86,10 +89,10 @@ def _stamped(messages: Sequence[Told], at: float) -> tuple[Told, ...]:
     )
 
 
-def state_after(asked: Asked, told: Sequence[Told], usage: Usage) -> shapes.State:
+def state_after(state: Any, told: Sequence[Told], usage: Usage) -> shapes.State:
     """Who answered, and what has been used since the first turn that handed its state on (rowboat spec 1.5)."""
-    total, prompt, completion = used_tokens(asked.state)
+    total, prompt, completion = used_tokens(state)
     tokens = shapes.UsedTokens(
         total + usage.total_tokens, prompt + usage.prompt_tokens, completion + usage.completion_tokens
     )
-    return shapes.State(told[-1].sender or last_agent(asked.state), tokens)
+    return shapes.State(told[-1].sender or last_agent(state), tokens)

@@ -24,6 +24,8 @@ VALUES_MAX = 200_000
 
 NO_JSON = frozenset({"empty", "not_utf8", "json_invalid"})
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 
 class Generation(StrEnum):
     """The branches of the chat route, by name."""
@@ -46,7 +48,7 @@ class Generation(StrEnum):
 def fields_of(request: Request) -> dict[str, Any]:
     """The members of the body. Raises BadRequest."""
     try:
-        value = structs.parse(request.body, values_max=VALUES_MAX)
+        value = structs.parse(_utf8(request.body), values_max=VALUES_MAX)
     except BadRequest as error:
         fault = error.faults[0]
         if fault.type in NO_JSON:
@@ -55,6 +57,17 @@ def fields_of(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise invalid([wrong_type((), "object", value)])
     return cast("dict[str, Any]", value)
+
+
+def _utf8(body: bytes) -> bytes:
+    """The body as UTF-8, without a byte order mark. What is not UTF-8 is Latin-1: so the client library up to 1.0.6
+    sends texts by way of urllib3 1.x, without a word about it."""
+    body = body.removeprefix(BYTE_ORDER_MARK)
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return body.decode("latin-1").encode()
+    return body
 
 
 def choose(request: Request) -> str:

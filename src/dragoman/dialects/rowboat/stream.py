@@ -35,7 +35,7 @@ NOBODY = Started(ConversationId(""), Tape(0), RunId(""), 0, created=False)
 class Stream:
     """One reader's frames of one run. N `message` frames hold just what `turn.output` of `done` holds."""
 
-    __slots__ = ("_agent", "_asked", "_at", "_closed", "_reply_at", "_started", "_telling", "_told")
+    __slots__ = ("_agent", "_asked", "_at", "_began", "_closed", "_reply_at", "_started", "_telling", "_told")
 
     def __init__(self, request: Request | None = None) -> None:
         self._asked = Asked(Generation.G2_STREAM, ()) if request is None else asked_of(request)
@@ -45,6 +45,7 @@ class Stream:
         self._told: list[Told] = []
         self._agent = ""
         self._reply_at = 0.0
+        self._began = False
         self._closed = False
 
     @property
@@ -68,6 +69,9 @@ class Stream:
         if self._closed:
             return b""
         event = entry.event
+        if not self._began:
+            # Not when it was asked: a repeat of the request is told of the same turn, in the same words.
+            self._began, self._at = True, entry.at
         match event:
             case ev.ReplyStarted(agent=agent):
                 self._agent, self._reply_at = agent, entry.at

@@ -51,6 +51,8 @@ S = TypeVar("S", bound=Struct)
 _BOM = b"\xef\xbb\xbf"
 _LATER_FLAGS = frozenset({"isWebhook", "isLibrary", "isComposio", "composioData", "isGeminiImage"})
 """Keys of tools that only the second generation has."""
+_AROUND = ("liveWorkflow", "draftWorkflow", "workflowJson", "workflow")
+"""Keys of documents that are more than a workflow."""
 _WHY = "{what} is a service of others that this server does not ask. Give the tool a webhook or an MCP server instead."
 
 
@@ -65,6 +67,7 @@ def compile_with_notes(source: bytes | dict[str, Any], *, name: str = "") -> Com
     faults: list[FieldFault] = []
     document = _read(whole, Document, "", faults)
     if document is None:
+        _refuse_wrapped(whole)
         refuse(faults)
         raise BadRequest("The workflow cannot be used.")
     later = _is_second(whole)
@@ -90,7 +93,11 @@ def compile_with_notes(source: bytes | dict[str, Any], *, name: str = "") -> Com
         if agent.type is AgentType.POST_PROCESS:
             notes.append(warning(place, "of type post_process: it answers like any other agent, and after no answer"))
     made = compiled(draft)
-    return Compiled(made.workflow, (*notes, *made.notes))
+    named = {each.place: f"{each.place.partition('.')[0]}.{each.name}" for each in (*draft.tools, *draft.pipelines)}
+    named |= {agent.place: f"agents.{agent.spec.name}" for agent in draft.agents}
+    # Each has a name now, which says more to whoever reads it than the how many-th it is.
+    found = (warning(named.get(note.place, note.place), note.message) for note in (*notes, *made.notes))
+    return Compiled(made.workflow, tuple(found))
 
 
 def _document(source: bytes | dict[str, Any]) -> dict[str, Any]:
@@ -100,10 +107,31 @@ def _document(source: bytes | dict[str, Any]) -> dict[str, Any]:
         raise TooLarge(
             f"The workflow has {len(source)} bytes; {SOURCE_BYTES_MAX} at most can be.", bytes_max=SOURCE_BYTES_MAX
         )
-    value = parse(source.removeprefix(_BOM), values_max=VALUES_MAX)
+    text = source.removeprefix(_BOM)
+    try:
+        value = parse(text, values_max=VALUES_MAX)
+    except BadRequest as error:
+        raise _unreadable(text, error) from None
     if not isinstance(value, dict):
         raise BadRequest('The workflow must be a JSON object with "agents", "prompts", "tools" and "startAgent".')
     return cast("dict[str, Any]", value)
+
+
+def _unreadable(text: bytes, error: BadRequest) -> BadRequest:
+    """What was said of the body of a request, said of a file."""
+    fault = error.faults[0]
+    if fault.type == "json_invalid":
+        line = text[: int(fault.field)].count(b"\n") + 1
+        return BadRequest(f"The workflow is not valid JSON (line {line}).")
+    where = f" ({fault.field})" if fault.field else ""
+    return BadRequest(error.detail.rstrip(".").replace("The body", "The workflow") + where + ".")
+
+
+def _refuse_wrapped(whole: dict[str, Any]) -> None:
+    """Raises BadRequest if the workflow stands further inside: a whole project, or what was sent to make one."""
+    inside = next((key for key in _AROUND if "agents" not in whole and whole.get(key)), None)
+    if inside is not None:
+        raise BadRequest(f'This is no workflow, but holds one as "{inside}": take that into a file of its own.')
 
 
 def _is_second(whole: dict[str, Any]) -> bool:
@@ -144,8 +172,9 @@ def _tool(
     kind, why = (ToolKind.MOCK, "") if mocked else _kind(tool, later)
     name = tool.name
     if kind is ToolKind.MISSING:
-        name = usable_name(name)
-        notes.append(warning(place, f'"{tool.name}" cannot be run here: {why}'))
+        name = usable_name(name)  # that it cannot be run is told by whoever checks the workflow
+        if name != tool.name:
+            notes.append(warning(place, f'is offered to models as "{name}": they take no other name'))
     elif fault := name_fault(name):
         faults.append(FieldFault(f"{place}.name", fault))
     spec = ToolSpec(

@@ -20,11 +20,12 @@ from msgspec.structs import replace
 
 from dragoman.core.errors import ToolFailed
 from dragoman.core.names import Clock, ProjectId
+from dragoman.tools.blotting import blotted, without_secrets
 from dragoman.tools.mcp.definitions import Definition, allowed, fault_of
 from dragoman.tools.mcp.pins import NOBODY, Pin, Pins, held
 from dragoman.tools.mcp.results import Item, as_items, as_text
 from dragoman.tools.mcp.servers import HTTP, SSE, STDIO, Server
-from dragoman.tools.special_ranges import denied as in_special_range
+from dragoman.tools.vetting import off_limits
 
 if TYPE_CHECKING:
     from dragoman.tools.mcp.client import Session
@@ -90,7 +91,7 @@ class McpCaller:
         pins: Pins,
         clock: Clock,
         *,
-        denied: Callable[[str], bool] = in_special_range,
+        denied: Callable[[str], bool] = off_limits,
         resolve: "Resolve | None" = None,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
     ) -> None:
@@ -115,15 +116,17 @@ class McpCaller:
         """Its result as a JSON list of content items. `key` makes a repeat recognisable to the server. Raises
         ToolFailed."""
         found = await self.find(project, server)
-        items = await self._called(found, tool, arguments, key, timeout_s)
-        return as_items(items, of=f"{tool} of the MCP server {server}")
+        with blotted(found.server.headers):
+            items = await self._called(found, tool, arguments, key, timeout_s)
+        return without_secrets(as_items(items, of=f"{tool} of the MCP server {server}"), found.server.headers)
 
     async def say(self, server: Server, tool: str, arguments: dict[str, Any], key: str, *, expected: str) -> str:
         """The result of a connection's tool as text. `expected` is the digest of what the model was shown: a tool that
         was pinned anew since is not called."""
         found = Found(server, NOBODY)
-        items = await self._called(found, tool, arguments, key, server.timeout_s, expected=expected)
-        return as_text(items, of=f"{tool} of the MCP server {server.name}")
+        with blotted(server.headers):
+            items = await self._called(found, tool, arguments, key, server.timeout_s, expected=expected)
+        return without_secrets(as_text(items, of=f"{tool} of the MCP server {server.name}"), server.headers)
 
     async def tools(self, found: Found) -> tuple[Definition, ...]:
         """Those it has now and that may be used, asked for anew. Raises ToolFailed."""

@@ -17,6 +17,7 @@ import httpx2
 
 from dragoman.core.errors import BadRequest, ToolFailed
 from dragoman.runtime.reach import host_of, is_numeric, literal
+from dragoman.tools.vetting import check_port
 
 CONNECT_S = 5.0
 RECEIVED_BYTES_MAX = 4 * 1024 * 1024
@@ -52,13 +53,16 @@ class Vetted:
 async def vet(name: str, url: str, *, resolve: Resolve, denied: Denied) -> Vetted:
     """Look at an address that somebody gave while the server runs. The name is resolved this once.
 
-    Raises ToolFailed, `denied`: for what is no plain http(s) URL, and if any address of it is off limits.
+    Raises ToolFailed, `denied`: for what is no plain http(s) URL, for ports of other services, and if any address of
+    it is off limits.
     """
     try:
         host = host_of(url, field="its url")
     except BadRequest as error:
         raise ToolFailed(f"The MCP server {name} cannot be reached: {error.detail}", code="denied") from None
-    port = urlsplit(url).port or (443 if urlsplit(url).scheme == "https" else 80)
+    parts = urlsplit(url)
+    port = parts.port if parts.port is not None else (443 if parts.scheme == "https" else 80)
+    check_port(port, name=f"The MCP server {name}")
     address = literal(host)
     if address is None and is_numeric(host.rstrip(".")):
         raise ToolFailed(f"The MCP server {name} cannot be reached: write {host[:100]} as a name.", code="denied")

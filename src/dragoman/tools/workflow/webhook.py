@@ -5,7 +5,7 @@
     x-signature-jwt: HS256 with the project's secret, over the SHA-256 of `content`
 
 A request may be repeated only if the tool says that this does no harm, or if nothing was sent. Each repeat has the same
-`requestId` and `Idempotency-Key`.
+`requestId` and `Idempotency-Key`. What it answers with of the headers that it was sent is blotted out.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from dragoman.core.names import CallId, Clock, ProjectId
 from dragoman.runtime.project_settings import CONNECTION, ProjectSettings, Settings
 from dragoman.runtime.tool_ports import CallContext
 from dragoman.tools.arguments import Arguments
+from dragoman.tools.blotting import Headers, without_secrets
 from dragoman.tools.connections.connection import Connection
 from dragoman.tools.egress import TOTAL_S, Answer, BrokeOff, Egress, NotReached, Target
 
@@ -108,19 +109,21 @@ class Webhooks:
         harmless = spec.repeat is not Repeat.ONCE
         for tried in range(1, TRIES_MAX + 1):
             left_s = ends - self._clock.monotonic()
+            signed = (SIGNATURE, signature())
             try:
                 answer = await self._egress.post(
                     target,
                     body,
                     media_type="application/json",
                     key=key,
-                    headers=((SIGNATURE, signature()),),
+                    headers=(signed,),
                     total_s=max(_share_s(left_s), 0.001) if harmless else max(left_s, 0.001),
                 )
             except ToolFailed as error:
                 failed = error
                 again = isinstance(error, NotReached) or (harmless and _may_pass(error))
             else:
+                answer = _without_secrets(answer, (*target.headers, signed))
                 if 200 <= answer.status < 300:
                     return answer
                 failed = _refused(answer)
@@ -176,6 +179,12 @@ def result_of(answer: Answer) -> str:
         result = cast("dict[str, object]", read)["result"]
         return result if isinstance(result, str) else msgspec.json.encode(result).decode()
     return answer.body.decode()
+
+
+def _without_secrets(answer: Answer, headers: Headers) -> Answer:
+    """Before any of it is read or cut. What headers hold is ASCII, so nothing else is touched."""
+    body = without_secrets(answer.body.decode("latin-1"), headers).encode("latin-1")
+    return Answer(answer.status, answer.media_type, body)
 
 
 def _refused(answer: Answer) -> ToolFailed:

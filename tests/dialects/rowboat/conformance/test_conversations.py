@@ -215,8 +215,7 @@ async def test_C8_who_may_not_is_told_in_JSON(hook: Receiver, tmp_path: Path) ->
         absent = await rowboat.post(body, authorization="")
         assert absent.status == 400 and absent.error
         rowboat.model.say("Front Desk", "Hello", times=9)
-        statuses = [(await rowboat.post(body)).status for _ in range(3)]
-        assert statuses[0] == 200 and statuses[-1] == 429
+        assert [(await rowboat.post(body)).status for _ in range(3)] == [200] * 3
         over = await rowboat.post(body)
         assert (over.status, over.error) == (429, "Query limit exceeded")
 
@@ -260,6 +259,15 @@ async def test_C10_of_two_turns_at_once_none_is_lost(rowboat: Rowboat) -> None:
     await rowboat.talk(user("third"), conversation=conversation)
     said = [text for _, text in rowboat.model.asked[-1].said]
     assert {"hi", "first", "second", "One", "Two"} <= set(said) and len(said) == 7
+
+
+@pytest.mark.parametrize(("key", "status"), [("none", 400), ("wrong", 403), ("good", 404)])
+async def test_C3_what_can_name_nothing_is_not_found_by_those_who_may_ask(
+    rowboat: Rowboat, key: str, status: int
+) -> None:
+    headers = {"none": {"authorization": ""}, "wrong": {"authorization": "Bearer nope"}, "good": {}}[key]
+    for wanted in ({"conversationId": "x" * 5000}, {"stream": True, "workflowId": "\0"}):
+        assert (await rowboat.post({"messages": [user("hi")], **wanted}, **headers)).status == status
 
 
 @pytest.mark.parametrize("spelling", ["agentName", "agenticName", "agenticSender"])

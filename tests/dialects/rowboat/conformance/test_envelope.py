@@ -141,7 +141,7 @@ async def test_E11_a_test_profile_that_is_not_there_is_404(rowboat: Rowboat) -> 
 
 
 async def test_E12_a_project_has_so_many_calls_a_minute(hook: Receiver, tmp_path: Path) -> None:
-    """They are counted before anybody is asked who he is; other projects have their own."""
+    """They are counted before anything is understood; other projects have their own, and so have strangers."""
     async with rowboat_of(tmp_path, hook, limits="per_project_rpm = 3") as rowboat:
         await rowboat.take_in(harbor())
         await rowboat.settle(OTHER)
@@ -151,11 +151,21 @@ async def test_E12_a_project_has_so_many_calls_a_minute(hook: Receiver, tmp_path
         over = await rowboat.post(HELLO)
         assert (over.status, over.error) == (429, "Query limit exceeded")
         assert 1 <= int(over.headers["retry-after"]) <= 60
-        assert (await rowboat.post(b"{", authorization="")).status == 429
+        assert (await rowboat.post(b"{")).status == 429
         assert (await rowboat.post(HELLO, project=OTHER)).status == 200
         rowboat.clock.move(61)
         assert (await rowboat.post(HELLO)).status == 200
         assert len(rowboat.model.asked) == 5
+
+
+async def test_E12_and_who_proves_nothing_uses_up_nobody_elses(hook: Receiver, tmp_path: Path) -> None:
+    async with rowboat_of(tmp_path, hook, limits="per_project_rpm = 3") as rowboat:
+        await rowboat.take_in(harbor())
+        strangers = [await rowboat.post(HELLO, authorization=each) for each in ("", "Bearer nope", "Basic x", "")]
+        assert [answer.status for answer in strangers] == [400, 403, 400, 429]
+        assert (strangers[-1].error, int(strangers[-1].headers["retry-after"]) >= 1) == ("Query limit exceeded", True)
+        rowboat.model.say("Front Desk", "Hello", times=3)
+        assert [(await rowboat.post(HELLO)).status for _ in range(4)] == [200, 200, 200, 429]
 
 
 async def test_E13_a_page_may_ask_whether_it_may(rowboat: Rowboat) -> None:

@@ -168,6 +168,21 @@ async def test_Q4_every_answer_may_be_sent_back_as_it_came(rowboat: Rowboat) -> 
         assert rowboat.model.asked[-1].said == [("user", "hi"), ("assistant", "Refund?"), ("user", "yes")]
 
 
+async def test_Q4_however_long_it_was(rowboat: Rowboat) -> None:
+    """Users' messages have a greatest length, answers have none of that kind."""
+    longest = 100_000
+    rowboat.model.say("Front Desk", "y" * (longest + 1))
+    first = await rowboat.chat(user("x" * longest))
+    rowboat.model.say("Front Desk", "So.")
+    again = await rowboat.chat(user("x" * longest), *first.messages, user("more"), state=first.state)
+    assert again.text == "So."
+    refused = await rowboat.post({"messages": [user("x" * (longest + 1))], "state": None})
+    assert (refused.status, refused.error) == (
+        400,
+        f"A message may have at most {longest} characters; this one has {longest + 1}.",
+    )
+
+
 async def test_Q6_words_before_a_call_are_told_before_it(rowboat: Rowboat) -> None:
     rowboat.model.call("Billing Desk", ("get_order", {"order_id": "HO-1"}), text="Let me look.")
     rowboat.model.invent("get_order", "charged twice")

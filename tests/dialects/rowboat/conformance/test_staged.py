@@ -135,6 +135,14 @@ async def test_T18_any_letters_come_back_as_they_went(rowboat: Rowboat) -> None:
     assert rowboat.model.asked[0].said == [("user", TEXT)]
 
 
+async def test_T18_a_body_in_latin_1_is_read_as_old_clients_mean_it(rowboat: Rowboat) -> None:
+    """The client library up to 1.0.6 hands its body on as text, and urllib3 1.x encodes that so."""
+    rowboat.model.say("Front Desk", "Hello")
+    body = json.dumps({"messages": [user("h\xe9llo")], "state": None}, ensure_ascii=False).encode("latin-1")
+    assert (await rowboat.post(body)).status == 200
+    assert rowboat.model.asked[0].said == [("user", "h\xe9llo")]
+
+
 async def refund(rowboat: Rowboat) -> str:
     """What the call of the webhook came to."""
     rowboat.model.call("Billing Desk", ("create_refund", REFUND))

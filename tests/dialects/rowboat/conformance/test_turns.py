@@ -136,6 +136,14 @@ async def test_T9_who_says_nothing_is_greeted(rowboat: Rowboat, messages: list[A
     assert rowboat.model.asked == []
 
 
+@pytest.mark.parametrize("state", [AT_BILLING, {"last_agent_name": "Human Escalation"}])
+async def test_T9_and_by_the_start_agent_whoever_spoke_last(rowboat: Rowboat, state: Any) -> None:
+    """Spec 4.1."""
+    turn = await rowboat.chat(system("The shopper is Ana."), state=state)
+    assert turn.kinds == ["Front Desk external"] and turn.text == GREETING
+    assert turn.state["last_agent_name"] == "Front Desk"
+
+
 async def test_T9_and_where_no_greeting_is_set_with_words_of_our_own(bare: Rowboat) -> None:
     workflow = harbor()
     workflow["prompts"] = [prompt for prompt in workflow["prompts"] if prompt["type"] != "greeting"]
