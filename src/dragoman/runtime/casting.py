@@ -1,9 +1,11 @@
 """Putting a workflow on: which one answers a run, and what its driver works with whenever the word changes hands.
 
-the turn is staged ────────────────► the version that its staging names
-it is one reply and no more ───────► none: its caller plays the agent
-its agent is a configured workflow ► that one
-else ──────────────────────────────► none: the run is one agent's
+    the turn is staged ────────────────► the version that its staging names
+    it is one reply and no more ───────► none: its caller plays the agent
+    its agent is a configured workflow ► that one
+    else ──────────────────────────────► none: the run is one agent's
+
+It holds from the first entry of the run to its end, whoever carries the run on.
 """
 
 from collections.abc import Mapping

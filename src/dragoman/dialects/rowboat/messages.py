@@ -1,12 +1,14 @@
 """Messages of this wire <-> ours, and each generation's spelling of them (rowboat spec 1.1, 1.4, 2, 3.2, 5.2).
 
-ours                                        told
-a reply's text                              assistant, external
-a reply's hidden text                       assistant, internal: said to other agents
-a reply's calls                             assistant, one message each, internal
-a result                                    tool, with the tool's name (Q8)
-a transfer that went through, its result    a pair; both hold `{"assistant": "<who has the word now>"}` (Q16)
-a transfer that was refused, its result     nothing
+    ours                                        told
+    a reply's text                              assistant, external
+    a reply's hidden text                       assistant, internal: said to other agents
+    a reply's calls                             assistant, one message each, internal
+    a result                                    tool, with the tool's name (Q8)
+    a transfer that went through, its result    a pair; both hold `{"assistant": "<who has the word now>"}` (Q16)
+    a transfer that was refused, its result     nothing
+
+So a message of ours becomes none of theirs, or one, or several.
 """
 
 from collections.abc import Sequence
