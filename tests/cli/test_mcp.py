@@ -5,10 +5,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from mcp.server.mcpserver import MCPServer
 
 from tests.checkout import ROOT
 from tests.cli.conftest import CommandLine
+
+pytest.importorskip("mcp", reason="the MCP SDK is not installed: pip install 'dragoman[mcp]'")
+
+from mcp.server.mcpserver import MCPServer
+
 from tests.mcp_server import Served, change, command, serving, tools
 
 

@@ -72,6 +72,15 @@ def test_a_file_that_is_no_text_is_refused_and_no_source_is_made(shelf, name, bo
     assert shelf.ok("sources", "ls", "--json").json == []
 
 
+def test_documents_that_are_too_much_leave_no_empty_source_behind(shelf, monkeypatch):
+    monkeypatch.setattr("dragoman.runtime.sources.ADDED_CHARS_MAX", 50)
+    done = shelf.run("sources", "create", "Handbook", "refunds.md", "shipping.txt")
+
+    assert done.code == 2 and "At most 50 characters are added at once" in done.err
+    assert shelf.ok("sources", "ls", "--json").json == []
+    assert shelf.ok("sources", "create", "Handbook", "--text", "Money goes back.", "--json").json["name"] == "Handbook"
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

@@ -8,6 +8,7 @@ from dragoman.core.agents import Loop, ToolSpec
 from dragoman.core.messages import Masked, Message, ToolCall, ToolResult, Usage, said
 from dragoman.core.names import CallId, RunId
 from dragoman.core.screen import Screen, ScreenItem
+from dragoman.core.workflows import Staging
 
 SAMPLES: list[ev.Event] = [
     ev.TurnReceived((said("user", "é\U0001f600"),), deltas=False),
@@ -23,6 +24,7 @@ SAMPLES: list[ev.Event] = [
         restates=2,
     ),
     ev.TurnReceived((), loop=Loop()),
+    ev.TurnStaged((said("user", "hi"),), staging=Staging("v1", "Front", {"look": "late"})),
     ev.CallAdded(ToolCall(CallId("c"), "context", "{}")),
     ev.ReplyFinished("text", closing=ToolCall(CallId("c"), "exit", "{}"), masked=(Masked("EMAIL", "a@b", "EMAIL_1"),)),
     ev.ToolReturned(CallId("c"), "{}", shown="[]"),
@@ -50,6 +52,15 @@ def test_a_kind_of_a_newer_version_is_passed_on_byte_for_byte() -> None:
     assert ev.kind_of(event) == "mood_changed"
 
 
+def test_a_turn_of_a_workflow_has_a_name_that_versions_without_workflows_do_not_know() -> None:
+    """They leave a run alone that has one, and would answer it by their one agent otherwise."""
+    staged = ev.load_event(ev.dump_event(ev.TurnStaged((), staging=Staging("v1"))))
+    assert (ev.kind_of(staged), type(staged)) == ("turn_staged", ev.TurnStaged)
+    assert isinstance(staged, ev.TurnReceived)
+    once = ev.load_event(b'{"kind":"turn_received","messages":[],"staging":{"workflow":"v1"}}')
+    assert once == ev.TurnReceived((), staging=Staging("v1"))
+
+
 @pytest.mark.parametrize("body", [b'{"kind":"text_added"}', b'{"text":"x"}', b"[]", b'{"kind":3}'])
 def test_what_is_no_event_is_an_error(body: bytes) -> None:
     with pytest.raises(msgspec.ValidationError):
@@ -66,7 +77,7 @@ def test_entries_are_read_all_at_once_and_unknown_kinds_among_them() -> None:
 
 def test_every_kind_has_a_tag_of_its_own() -> None:
     kinds = [kind.__struct_config__.tag for kind in ev.Event.__args__]
-    assert len(kinds) == len(set(kinds)) == 27
+    assert len(kinds) == len(set(kinds)) == 28
 
 
 def test_only_the_four_ends_are_ends() -> None:

@@ -16,7 +16,6 @@ from dragoman.core.simulations import (
     echoed,
     failed_checks,
     lines_of,
-    target_of,
 )
 
 
@@ -75,7 +74,9 @@ def test_two_calls_in_one_message_lose_only_the_refused_one():
     [(HANDED, "Billing"), ("Billing", "Billing"), ("[1]", "[1]"), ('{"assistant": 7}', '{"assistant": 7}')],
 )
 def test_the_result_of_a_hand_over_says_to_whom(content: str, target: str):
-    assert target_of(content) == target
+    call = ToolCall(CallId("a"), "transfer_to_agent", "{}")
+    handed = lines_of((Message("assistant", (call,), name="Front Desk"), gave(content, call="a")))
+    assert handed == (Line("handed", target, "Front Desk"),)
 
 
 @pytest.mark.parametrize(

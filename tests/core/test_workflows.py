@@ -1,6 +1,7 @@
 """Workflows as data: what is said of a member, and that all of it goes onto a tape and comes back."""
 
 import msgspec
+import pytest
 
 from dragoman.core import events as ev
 from dragoman.core.agents import AgentSpec, Repeat, ToolSpec
@@ -15,6 +16,7 @@ from dragoman.core.workflows import (
     Visibility,
     Workflow,
     WorkflowTool,
+    target_of,
 )
 
 SPEC = AgentSpec("Deep", "Find it.", tools=())
@@ -53,3 +55,19 @@ def test_mocks_of_two_stagings_are_not_the_same_table() -> None:
     one, other = Staging("a"), Staging("b")
     one.mocks["t"] = "late"
     assert other.mocks == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"assistant": "Billing Desk", "more": 1}', "Billing Desk"),
+        ('{"assistant": 7}', ""),
+        ("{}", ""),
+        ("[]", ""),
+        ("Billing Desk", ""),
+        ("", ""),
+        ("[" * 100_000, ""),
+    ],
+)
+def test_whom_a_hand_over_names(text: str, name: str):
+    assert target_of(text) == name

@@ -44,6 +44,7 @@ from tests.transcripts import Exchange, Names, bless, matches, parse, shown
 HERE = Path(__file__).parent
 TRANSCRIPTS = sorted(HERE.glob("*/*.txt"))
 BLESS = bool(os.environ.get("DRAGOMAN_BLESS"))
+DRAIN_S = 5.0
 TOOLS = ("list_files", "read_file")
 CONTEXT = ToolSpec("context", "What is known.", NO_ARGUMENTS, repeat=Repeat.PURE, offered=Offered.NEVER)
 """With which turns of some wires begin; here it finds nothing."""
@@ -246,17 +247,24 @@ class Stage:
             if crashed.done():
                 self.script.crashed.clear()
                 cut = True
-                await self._drained(answer, rest)
+                await self._drained(exchange, answer, rest)
                 await self._crash()
             crashed.cancel()
             rest.cancel()
             await asyncio.gather(crashed, rest, return_exceptions=True)
         return shown(exchange, answer.status, answer.headers, answer.body, cut=cut)
 
-    async def _drained(self, answer: Any, rest: "asyncio.Task[bytes]") -> None:
-        """Let what was committed before the crash reach the client: it was on its way."""
+    async def _drained(self, exchange: Exchange, answer: Any, rest: "asyncio.Task[bytes]") -> None:
+        """Let what was committed before the crash reach the client: it was on its way. What the transcript expects is
+        waited for, on a slow machine too; what is more than that has a moment to show itself."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + DRAIN_S
         size = -1
-        while len(answer.body) != size:
+        while True:
+            lines = shown(exchange, answer.status, answer.headers, answer.body, cut=True)
+            all_there = len(lines) >= len(exchange.answer) or loop.time() > ends_at
+            if all_there and len(answer.body) == size:
+                return
             size = len(answer.body)
             await asyncio.wait({rest}, timeout=0.05)
 

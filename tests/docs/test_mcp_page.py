@@ -7,6 +7,9 @@ import pytest
 
 from tests.checkout import ROOT
 from tests.docs.consoles import play
+
+pytest.importorskip("mcp", reason="the MCP SDK is not installed: pip install 'dragoman[mcp]'")
+
 from tests.mcp_server import serving, tools
 
 PAGE = ROOT / "docs" / "how-to" / "mcp.md"

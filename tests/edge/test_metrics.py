@@ -158,3 +158,15 @@ async def test_paths_that_nobody_answers_make_no_series_of_their_own(stage: SetU
             await s.client().request("GET", f"/api/v1/sessions/{number}")
         samples = read((await s.anonymous().request("GET", "/metrics")).body)
     assert requests(samples) == {("", "", "404"): 30.0, ("grip", "GET /api/v1/sessions/{key:path}", "404"): 30.0}
+
+
+def test_calls_of_tools_are_told_by_what_ran_them_and_what_came_of_it() -> None:
+    counters = Counters()
+    counters.tool_returned("webhook", "tool_failed", is_error=True)
+    counters.tool_returned("mcp", "", is_error=False)
+    samples = read(metrics(counters).text())
+    told = {key[1]: value for key, value in samples.items() if key[0] == "dragoman_tool_outcomes_total"}
+    assert told == {
+        (("outcome", "tool_failed"), ("ran_by", "webhook")): 1.0,
+        (("outcome", "ok"), ("ran_by", "mcp")): 1.0,
+    }

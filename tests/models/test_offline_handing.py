@@ -43,7 +43,7 @@ def result(content: str, call_id: str = "t1", *, is_error: bool = False) -> Mess
 
 
 def others(name: str, line: str) -> Message:
-    return Message("user", (Text(f"{handing.OTHERS}{line}"),), name=name)
+    return Message("user", (Text(f"{workflow_view.OTHERS} {line}"),), name=name)
 
 
 # -- who is there ------------------------------------------------------------------------------------------------------

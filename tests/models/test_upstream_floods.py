@@ -190,7 +190,6 @@ async def take(flood: str, *, stream: bool, **options: Any) -> Cost:
                         ended = "done"
             except BackendFailed as error:
                 ended = f"{error.code}: {error.detail}"
-        print("GG", flood, stream, growth.most/1e6)
         cost = Cost(ended, chars, growth.most, process_time() - began)
         await model.close()
     if FULL:

@@ -117,6 +117,7 @@ class Scene:
             new_id=lambda: RunId(f"{prefix}{next(numbers)}"),
             queue_max=settings.get("queue_max", 8),
             changed=changed,
+            lasting=settings.get("lasting", True),
         )
         self.conversations = Conversations(self.store, self.runs, new_id=self.runs._new_id, changed=changed)  # pyright: ignore[reportPrivateUsage]
         self.recovery = Recovery(self.store, self.runs, self.counters)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from dragoman.core import events as ev
 from dragoman.core.agents import AgentSpec, Loop, ToolSpec
+from dragoman.core.errors import BackendFailed
 from dragoman.core.messages import Message, Text, ToolCall, ToolResult, said
 from dragoman.core.names import CallId, RunId
 from dragoman.core.transcript import Transcript
@@ -17,7 +18,7 @@ from dragoman.core.workflows import TRANSFER, Control, Handing, Member, Workflow
 from dragoman.runtime.budgets import Budget
 from dragoman.runtime.casting import CHANGED, GONE
 from dragoman.runtime.live import Inbox
-from dragoman.runtime.ports import ReplyDone
+from dragoman.runtime.ports import Prompt, ReplyDone, ReplyPiece
 from tests.parts import USAGE, LedgerTools
 from tests.runtime.looping import EXIT, ContextTools
 from tests.runtime.scene import AGENT, Scene, scene_of, until, within
@@ -685,3 +686,40 @@ async def test_the_longest_memory_of_its_agents_is_what_is_read() -> None:
             s.driver._past.forget(1)  # pyright: ignore[reportPrivateUsage, reportArgumentType] as after a restart
             await s.drive(staged(run), run)
         assert [text for role, text in model.told(3) if role == "user"] == ["r1", "r2", "r3"]
+
+
+# -- what is counted -------------------------------------------------------------------------------------------------
+
+
+async def test_hand_overs_and_calls_are_counted_by_what_ran_them() -> None:
+    script = (hand("Billing"), calls("look_up"), say("Refunded."))
+    async with desk_of(InTurn(*script)) as s:
+        await s.drive(staged("a refund"))
+        assert (s.counters.runs, s.counters.workflow_runs, s.counters.handovers) == (1, 1, 1)
+        assert s.counters.tool_outcomes == {("webhook", "ok"): 1}
+    async with desk_of(InTurn(*script)) as s:
+        await s.drive(staged("a refund", mocks={"look_up": "late"}))
+        assert s.counters.tool_outcomes == {("mock", "ok"): 1}
+    async with desk_of(InTurn(calls("look_up"), say("Done."))) as s:
+        await s.drive(staged("hi"))
+        assert (s.counters.workflow_runs, s.counters.handovers) == (1, 0)
+        assert "webhook" not in {ran_by for ran_by, _ in s.counters.tool_outcomes}
+
+
+class BreaksDown(InTurn):
+    """Hands over, and fails from then on."""
+
+    async def reply(self, prompt: Prompt, *, stream: bool) -> AsyncGenerator[ReplyPiece]:
+        if prompt.key.endswith(":2"):
+            raise BackendFailed("It is away.", code="upstream_refused")
+        async for piece in super().reply(prompt, stream=stream):
+            yield piece
+
+
+async def test_the_log_says_whose_reply_failed(caplog: pytest.LogCaptureFixture) -> None:
+    async with desk_of(BreaksDown(hand("Billing"))) as s:
+        await s.drive(staged("a refund"))
+    (record,) = [record for record in caplog.records if record.name == "dragoman.runtime"]
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("run r1: reply 2 failed: upstream_refused: It is away.")
+    assert record.getMessage().endswith("; project default, workflow w1, agent 'Billing'")

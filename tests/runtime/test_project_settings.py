@@ -299,6 +299,24 @@ async def test_headers_lie_in_the_store_sealed(office: Office):
     assert (await office.another().settings.of(P)).mcp_servers == (SERVER,)
 
 
+@pytest.mark.parametrize(("project", "name"), [(P, "other"), (Q, SERVER.name)], ids=["of-a-server", "of-a-project"])
+async def test_headers_are_read_in_their_own_place_alone(office: Office, project: ProjectId, name: str):
+    """Who can write to the store cannot have them sent to another server."""
+    await office.settings.put_mcp_server(P, SERVER)
+    (kept,) = (await office.body())["mcp_servers"]
+    await office.settings.put_mcp_server(project, McpServer(name, HOOK))
+    record = await office.records.get(project, RECORDS, ONLY)
+    assert record is not None
+    servers = [
+        kept | {"name": name} if each["name"] == name else each
+        for each in msgspec.json.decode(record.body)["mcp_servers"]
+    ]
+    body = msgspec.json.encode(await office.body(project) | {"mcp_servers": servers}).decode()
+    await office.records.put(msgspec.structs.replace(record, body=body), expect=record.version)
+    with pytest.raises(Unavailable, match="is damaged"):
+        await office.another().settings.of(project)
+
+
 async def test_a_project_has_so_many_servers_and_no_more(office: Office):
     for number in range(MCP_SERVERS_MAX):
         await office.settings.put_mcp_server(P, McpServer(f"s{number}", HOOK))

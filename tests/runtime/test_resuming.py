@@ -13,7 +13,7 @@ from dragoman.core.names import CallId
 from dragoman.core.transcript import Transcript
 from dragoman.core.workflows import TRANSFER, Handing, Staging, Workflow
 from dragoman.runtime.resuming import AtHand, take_up
-from dragoman.runtime.workflow import Cast, Frame, transfer_text
+from dragoman.runtime.workflow import Cast, Errand, transfer_text
 from tests.runtime.looping import ACTION
 from tests.runtime.scene import Scene
 from tests.runtime.test_casting import desk_of, spoken
@@ -63,21 +63,21 @@ def test_who_had_the_word_has_it_again_and_is_named() -> None:
 def test_who_waits_for_a_report_still_does() -> None:
     cast, at_hand = taken_up(ASKED, *handed("t1", "Researcher"), call("c1"), result("c1"))
     assert hows(at_hand) == [("Researcher", Handing.CALLED)]
-    assert cast.stage(()).frames == (Frame("Front"),)
+    assert cast.stage(()).errands == (Errand("Front"),)
 
 
 def test_a_pipeline_goes_on_with_the_step_that_was_at_work() -> None:
     entered = (*handed("t1", "One", wanted="Intake"), *handed("t2", "Two"))
     cast, at_hand = taken_up(ASKED, *entered, call("c1"), result("c1"))
     assert hows(at_hand) == [("One", Handing.ENTERED), ("Two", Handing.STEPPED)]
-    assert cast.stage(()).frames == (Frame("Front", "Intake", 1),)
+    assert cast.stage(()).errands == (Errand("Front", "Intake", 1),)
 
 
 def test_a_report_that_came_gives_the_word_back() -> None:
     back = (*handed("t1", "Researcher"), *handed("t2", "Front"))
     cast, at_hand = taken_up(ASKED, *back, call("c1"), result("c1"))
     assert hows(at_hand) == [("Researcher", Handing.CALLED), ("Front", Handing.RETURNED)]
-    assert (cast.stage(()).speaker, cast.stage(()).frames) == ("Front", ())
+    assert (cast.stage(()).speaker, cast.stage(()).errands) == ("Front", ())
     assert cast.stage(()).asked == {("Front", "Researcher"): 1}
 
 

@@ -16,7 +16,7 @@ from dragoman.core.messages import Message, Text, ToolResult, Usage
 from dragoman.core.names import ConversationId, ProjectId, RunId, Tape
 from dragoman.core.operations import CancelRun, DeleteConversation, Outcome, Started
 from dragoman.runtime.ports import ReplyDone, TextPiece
-from dragoman.runtime.readers import STOPPING, Reader
+from dragoman.runtime.readers import STOPPING, STOPPING_FOR_GOOD, Reader
 from dragoman.runtime.runs import INTERNAL_ERROR
 from dragoman.stores.memory import MemoryStore
 from dragoman.stores.sqlite.store import open_store
@@ -454,6 +454,19 @@ async def test_a_reader_that_comes_to_a_deleted_conversation_is_told_so() -> Non
 
 
 # -- hanging up ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lasting", "told"), [(True, STOPPING), (False, STOPPING_FOR_GOOD)])
+async def test_who_is_sent_away_is_told_whether_the_run_goes_on(lasting: bool, told: str) -> None:
+    model = gated()
+    async with scene_of(model, lasting=lasting) as s:
+        reading = asyncio.create_task(s.outcome(await s.start()))
+        await until(lambda: len(s.runs._line._waiting) == 1)
+        s.runs.hang_up()
+        with pytest.raises(Unavailable) as raised:
+            await within(reading)
+        assert raised.value.detail == told
+        model.gate.open()
 
 
 async def test_when_the_process_stops_every_reader_is_sent_away_and_the_run_is_not_touched() -> None:

@@ -201,6 +201,13 @@ async def test_nobody_else_recalls_what_is_in_a_source(library: Library):
         assert await library.knowledge.search(P, [Query("money")], owner=owner, labels={}, limit=10) == ()
 
 
+async def test_so_many_sources_are_searched_and_no_more(library: Library, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "SOURCES_MAX", 2)
+    one, two = await library.make("a", REFUNDS), await library.make("b", SHIPPING)
+    assert await library.titles(one.id, two.id) == ["Refunds", "Shipping"]
+    assert await library.titles(one.id, one.id, two.id) == ["Refunds"]
+
+
 async def test_what_others_label_as_a_sources_is_not_in_it(library: Library):
     made = await library.make("a", REFUNDS)
     labels = {"source": made.id, "document": "d", "chunk": "0", "name": "n"}

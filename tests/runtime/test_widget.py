@@ -20,8 +20,9 @@ from dragoman.core.widget import (
     SayInWidgetChat,
 )
 from dragoman.runtime.conversations import Conversations
+from dragoman.runtime.crossing import TRIES_MAX
 from dragoman.runtime.keeping import no_conversation
-from dragoman.runtime.widget import CHATS_MAX, CLOSED, KIND, UNUSED_S, WRITES_MAX, WidgetChats
+from dragoman.runtime.widget import CHATS_MAX, CLOSED, KIND, UNUSED_S, WidgetChats
 from dragoman.stores.memory.records import MemoryRecords
 from tests.support import FixedClock
 
@@ -188,7 +189,7 @@ async def test_a_close_that_comes_between_is_not_lost(house: House):
     assert (await house.chats.read(visitor(), ReadWidgetChat(chat))).closed_at == 5.0
 
 
-@pytest.mark.parametrize(("times", "fails"), [(WRITES_MAX - 1, False), (WRITES_MAX, True)])
+@pytest.mark.parametrize(("times", "fails"), [(TRIES_MAX - 1, False), (TRIES_MAX, True)])
 async def test_others_writes_are_waited_out_so_often(house: House, times: int, fails: bool):
     chat = await house.begin()
     house.records.times = times

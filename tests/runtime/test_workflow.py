@@ -7,7 +7,7 @@ from dragoman.core.agents import Repeat
 from dragoman.core.events import HandedOver
 from dragoman.core.messages import Message, Text, ToolCall, said
 from dragoman.core.names import CallId
-from dragoman.core.workflows import CALLS_MAX, TRANSFER, Handing, Staging, Workflow
+from dragoman.core.workflows import CALLS_MAX, TRANSFER, Control, Handing, Staging, Workflow
 from dragoman.runtime.workflow import (
     DESCRIPTION_CHARS_MAX,
     SWITCHES_MAX,
@@ -89,6 +89,30 @@ def test_the_cap_of_an_internal_agent_is_its_own_or_the_general_one_and_counts_b
 def test_a_cap_of_nought_means_never() -> None:
     cast = cast_of(Workflow("w", "Front", (member("Front", agents=("Deep",)), internal("Deep", calls_max=0))))
     assert names(cast) == []
+
+
+def test_the_start_is_gone_back_to_so_often_and_no_more() -> None:
+    members = (member("Front", agents=("Deep",)), internal("Deep", control=Control.TO_START, calls_max=99))
+    cast = cast_of(Workflow("w", "Front", members))
+    once = [HandedOver("Front", "Deep", Handing.CALLED), HandedOver("Deep", "Front", Handing.RESTARTED)]
+    handings = (once * SWITCHES_MAX)[:SWITCHES_MAX]
+    assert handings[-1].to_agent == "Deep"
+    last = cast.stage(handings[:-2])
+    assert cast.after_text(last) == HandOver("Front", Handing.RESTARTED) and last.switches == SWITCHES_MAX - 2
+    full = cast.stage(handings)
+    assert cast.after_text(full) == HandOver("Front", Handing.RETURNED) and full.switches == SWITCHES_MAX
+
+
+def test_a_hand_over_that_names_what_is_not_there_is_of_another_workflow() -> None:
+    cast = cast_of()
+    known = HandedOver("Front", "One", Handing.ENTERED, "Intake")
+    assert cast.knows([HandedOver("Front", "Billing"), known])
+    for stranger in (
+        HandedOver("Front", "Gone"),
+        HandedOver("Gone", "Front"),
+        HandedOver("Front", "One", Handing.ENTERED, "Gone"),
+    ):
+        assert not cast.knows([known, stranger])
 
 
 def test_agents_that_are_not_there_are_not_offered() -> None:

@@ -16,7 +16,14 @@ from dragoman.core.records import Record, RecordPage
 from dragoman.core.versions import SOURCE_BYTES_MAX, is_version_id
 from dragoman.core.workflows import Member, Pipeline, Workflow
 from dragoman.runtime import workflows as module
-from dragoman.runtime.workflows import CACHED_MAX, COMPILED_BYTES_MAX, NAME_CHARS_MAX, VERSIONS_MAX, Workflows
+from dragoman.runtime.workflows import (
+    CACHED_BYTES_MAX,
+    CACHED_MAX,
+    COMPILED_BYTES_MAX,
+    NAME_CHARS_MAX,
+    VERSIONS_MAX,
+    Workflows,
+)
 from dragoman.stores.memory.records import MemoryRecords
 from dragoman.stores.sqlite.store import SqliteStore, open_store
 from tests.support import FixedClock
@@ -44,13 +51,18 @@ async def opened(path: Path) -> AsyncGenerator[SqliteStore]:
 
 
 class CountingRecords(MemoryRecords):
-    """Counts what is read by id."""
+    """Counts what is read by id, and what is listed."""
 
     reads = 0
+    lists = 0
 
     async def get(self, project: ProjectId, kind: str, record_id: str) -> Record | None:
         self.reads += 1
         return await super().get(project, kind, record_id)
+
+    async def page(self, *args: Any, **options: Any) -> RecordPage:
+        self.lists += 1
+        return await super().page(*args, **options)
 
 
 @pytest.fixture
@@ -144,6 +156,25 @@ async def test_one_is_unpublished_by_name_only_if_it_is_that_one(workflows: Work
         await workflows.unpublish(P, first.id)
 
 
+async def test_what_was_published_meanwhile_is_not_unpublished(workflows: Workflows, records: CountingRecords):
+    first = await workflows.add(P, made(), source="", publish=True)
+    second = await workflows.add(P, made(), source="")
+    read, crossed = records.get, 0
+
+    async def crossing(project: ProjectId, kind: str, record_id: str) -> Record | None:
+        nonlocal crossed
+        record = await read(project, kind, record_id)
+        if kind == module.LIVE and not crossed:
+            crossed += 1
+            await Workflows(records, {}, default="", new_id=ids()).publish(P, second.id)
+        return record
+
+    records.get = crossing
+    with pytest.raises(Conflict, match=f"{second.id} is"):
+        await workflows.unpublish(P, first.id)
+    assert crossed == 1 and await workflows.live(P) == second.id
+
+
 async def test_what_cannot_answer_is_kept_and_not_published(workflows: Workflows):
     broken = Workflow("w", "nobody", made().members)
     with pytest.raises(BadRequest) as caught:
@@ -219,13 +250,26 @@ async def test_sizes_have_limits(workflows: Workflows, monkeypatch: pytest.Monke
         await workflows.add(P, made("n" * (NAME_CHARS_MAX + 1)), source="")
 
 
-async def test_a_project_keeps_so_many_versions(workflows: Workflows, monkeypatch: pytest.MonkeyPatch):
+async def test_a_project_keeps_so_many_versions(
+    workflows: Workflows, records: CountingRecords, monkeypatch: pytest.MonkeyPatch
+):
     assert VERSIONS_MAX == 10_000
     monkeypatch.setattr(module, "VERSIONS_MAX", 2)
     for _ in range(2):
         await workflows.add(P, made(), source="")
+    before = records.lists
     with pytest.raises(Conflict, match="as many as it may keep"):
-        await workflows.add(P, made(), source="")
+        await workflows.add(P, made(), source="", publish=True)
+    assert records.lists == before + 1, "it is not tried again"
+    assert (await records.page(P, module.BODIES, limit=1, offset=0)).total == 2
+    assert await workflows.live(P) == ""
+
+
+async def test_what_is_in_memory_is_its_own_projects(workflows: Workflows):
+    version = await workflows.add(P, made(), source="")
+    assert await workflows.workflow(P, version.id) == made()
+    assert await workflows.workflow(Q, version.id) is None
+    assert await workflows.version(Q, version.id) is None
 
 
 async def test_a_workflow_is_read_once_and_the_one_used_longest_ago_is_forgotten(
@@ -241,6 +285,28 @@ async def test_a_workflow_is_read_once_and_the_one_used_longest_ago_is_forgotten
         return records.reads - before
 
     assert [await reads(each) for each in (a, b, a, b, a, c, a, b)] == [1, 1, 0, 0, 0, 1, 0, 1]
+
+
+async def test_workflows_in_memory_have_so_many_bytes_together_and_the_last_one_stays(
+    workflows: Workflows, records: CountingRecords, monkeypatch: pytest.MonkeyPatch
+):
+    assert CACHED_BYTES_MAX == 32 * 1024 * 1024
+    a, b = [(await workflows.add(P, made(), source="")).id for _ in range(2)]
+    large = (await workflows.add(P, made(greeting="x" * 10_000), source="")).id
+    (body, _, large_body) = (await records.page(P, module.BODIES, limit=0, offset=0)).items
+
+    async def reads(version: str) -> int:
+        before = records.reads
+        assert await workflows.workflow(P, version) is not None
+        return records.reads - before
+
+    monkeypatch.setattr(module, "CACHED_BYTES_MAX", 2 * len(body.body))
+    assert [await reads(each) for each in (a, b, a, b)] == [1, 1, 0, 0]
+    assert [await reads(each) for each in (large, large, a, large)] == [1, 0, 1, 1]
+    monkeypatch.setattr(module, "CACHED_BYTES_MAX", len(large_body.body) + len(body.body))
+    assert [await reads(each) for each in (a, large, a)] == [1, 0, 0]
+    monkeypatch.setattr(module, "CACHED_BYTES_MAX", 2 * len(body.body) - 1)
+    assert [await reads(each) for each in (b, b, a, b)] == [1, 0, 1, 1]
 
 
 async def test_versions_outlive_the_process(tmp_path: Path):

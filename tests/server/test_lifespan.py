@@ -120,6 +120,17 @@ async def test_draining_gives_up_when_its_time_is_over(caplog: pytest.LogCapture
         assert caplog.messages == ["1 runs did not end in 0.01 s and are handed back; they go on elsewhere, or here"]
 
 
+async def test_runs_that_leave_nothing_are_not_said_to_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    model = ScriptedReplies(text_reply("a"))
+    model.gate = Gate()
+    async with scene_of(model, lasting=False) as s:
+        await s.start()
+        assert await within(drained((s.runs,), within_s=0.01)) is False
+        assert caplog.messages == [
+            "1 runs that leave nothing behind did not end in 0.01 s; their callers are told to ask again"
+        ]
+
+
 async def test_with_nothing_to_do_draining_is_done_at_once() -> None:
     async with scene_of(ScriptedReplies()) as s:
         assert await drained((s.runs,), within_s=0.0) is True

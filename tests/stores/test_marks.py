@@ -3,11 +3,14 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from dragoman.core.errors import BadRequest, KeyReused, LimitReached, NotFound
-from dragoman.core.events import MessagesImported
+from dragoman.core.events import MessagesImported, TurnStaged
+from dragoman.core.messages import said
 from dragoman.core.names import ConversationId, ProjectId, RunId
 from dragoman.core.operations import Mark
+from dragoman.core.workflows import Staging
 from dragoman.runtime.ports import KEY_KEPT_S, Accepted
 from tests.stores.conftest import Engine
 from tests.stores.talk import PROJECT, begin, created, finish, say, turn, wait
@@ -251,3 +254,11 @@ async def test_an_answer_goes_with_its_key(store: Engine, clock: FixedClock):
     await store.keep_answer(PROJECT, "k1", b"y")
     await store.delete(PROJECT, ConversationId("d"))
     assert await store.answer_kept(PROJECT, "k1") is None
+
+
+async def test_a_turn_of_a_workflow_is_recognised_like_any_other(store: Engine):
+    asked = TurnStaged((said("user", "hi"),), fingerprint="f1", staging=Staging("v1"))
+    first = await store.accept(replace(turn("c", "r1"), received=asked, mark=PLAIN))
+    again = await store.accept(replace(turn("d", "r2"), received=asked, mark=RETRIED))
+    assert told(again) == replay_of(first)
+    assert next(entry.event for entry in await store.read(first.tape, after=first.seq - 1)) == asked

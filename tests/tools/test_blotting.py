@@ -32,6 +32,12 @@ def test_a_failure_tells_none_either():
     assert (error.detail, error.code, error.internal) == (f"It said: {BLOT}", "denied", f"sent {BLOT}")
 
 
+def test_what_is_for_the_log_alone_tells_none_either():
+    with pytest.raises(ToolFailed) as caught, blotted([("X-Key", KEY)]):
+        raise ToolFailed("It said nothing.", internal=f"sent {KEY}")
+    assert (caught.value.detail, caught.value.internal) == ("It said nothing.", f"sent {BLOT}")
+
+
 def test_a_failure_without_any_is_left_as_it_is():
     failed = ToolFailed("It said nothing.")
     with pytest.raises(ToolFailed) as caught, blotted([("X-Key", KEY)]):

@@ -11,6 +11,7 @@ from dragoman.tools.brought_schemas import (
     SCHEMA_BYTES_MAX,
     WORK_MAX,
     BroughtChecker,
+    BroughtCheckers,
     weight,
 )
 
@@ -89,3 +90,12 @@ def test_what_would_take_too_long_is_left_to_the_caller() -> None:
     checker.check({"a": "x"}, chars=most + 1)
     with pytest.raises(BadArguments):
         checker.check({"a": "x"}, chars=most)
+
+
+def test_so_many_are_remembered_and_what_is_none_is_too() -> None:
+    known = BroughtCheckers(2)
+    first, none = known.of({"type": "object"}), known.of({"type": "nonsense"})
+    assert first is not None and none is None
+    assert known.of({"type": "object"}) is first and len(known._known) == 2
+    assert known.of({"type": "object", "required": ["a"]}) is not None and len(known._known) == 1
+    assert known.of({"type": "object"}) is not first

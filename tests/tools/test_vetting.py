@@ -59,7 +59,7 @@ async def opened() -> AsyncIterator[Open]:
     clients: list[Egress] = []
 
     def opened(policy: Policy = NOTHING_INSIDE, names: Names | None = None) -> Egress:
-        made = Egress(policy=policy, connect_s=1.0, total_s=2.0, resolver=None if names is None else lambda: names)
+        made = Egress(policy=policy, connect_s=5.0, total_s=10.0, resolver=None if names is None else lambda: names)
         clients.append(made)
         return made
 
@@ -70,7 +70,7 @@ async def opened() -> AsyncIterator[Open]:
 
 async def post(egress: Egress, url: str, **given: object) -> int:
     target = Target("The webhook", url, (Allowed("POST", "/**"),), guarded=True)
-    answer = await egress.post(target, b"{}", media_type="application/json", key="k", total_s=2.0)
+    answer = await egress.post(target, b"{}", media_type="application/json", key="k", total_s=10.0)
     return answer.status
 
 
@@ -259,6 +259,19 @@ async def test_this_machine_is_not_reached_by_its_own_public_address(opened: Ope
     assert await refused(opened(everything), url) == (INSIDE, "denied")
     assert asked == 0
     assert await post(opened(Policy(denied=lambda address: False, itself=True)), url) == 200
+
+
+async def test_a_connection_from_an_address_to_itself_is_of_this_machine(
+    opened: Open, serve: Serve, monkeypatch: pytest.MonkeyPatch
+):
+    """Also where sockets can be bound to any address, so that none is known to be this machine's."""
+    monkeypatch.setattr("dragoman.tools.vetting.is_here", lambda address: False)
+    everything = Policy(denied=lambda address: False)
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    assert await refused(opened(everything), await serve(handler)) == (INSIDE, "denied")
 
 
 def test_addresses_of_this_machine_are_known_without_sending_anything():

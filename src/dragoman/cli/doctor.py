@@ -13,8 +13,10 @@ from dragoman.cli.models import probe as ask
 from dragoman.cli.opening import in_house_of, load_settings
 from dragoman.cli.options import global_options, json_option, settings
 from dragoman.cli.terminal import say, say_json
+from dragoman.cli.workflow_checkup import check_mcp, check_workflows
 from dragoman.core.errors import DragomanError
 from dragoman.server.config import BadConfig, Loaded, store_file, workspace_folder
+from dragoman.server.config_checks import MCP
 
 if TYPE_CHECKING:
     from dragoman.server.house import House
@@ -88,11 +90,12 @@ async def _examine_house(house: "House", *, probe: bool) -> list[Finding]:
         findings.append(await checkup.check_store(config.store.url, house.store.probe))
     for name, table in config.models.items():
         findings.append(await checkup.check_model(name, table, partial(_seconds_of, house, name), probe=probe))
-    if probe:
-        findings.extend(
-            checkup.knock(f"connection {name}", checkup.address_of(table.url))
-            for name, table in config.connections.items()
-        )
+    findings += await check_workflows(house)
+    for name, table in config.connections.items():
+        if probe and table.url:
+            findings.append(checkup.knock(f"connection {name}", checkup.address_of(table.url)))
+        elif table.kind == MCP:
+            findings.append(check_mcp(name, table))
     return findings
 
 

@@ -144,7 +144,7 @@ async def _found(house: "House", project: str, name: str) -> "Found":
     except ToolFailed as error:
         if error.code != NO_SERVER:
             raise
-        raise NotFound(error.detail, what="MCP server") from None
+        raise NotFound(error.detail, what="mcp_server") from None
 
 
 def _state(name: str, states: dict[str, str], pin: "Pin | None") -> str:

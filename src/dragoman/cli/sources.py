@@ -13,7 +13,7 @@ from dragoman.cli.opening import in_house, project_of
 from dragoman.cli.options import global_options, json_option, project_option
 from dragoman.cli.terminal import note, say, say_json, say_table
 from dragoman.cli.times import iso, stamp
-from dragoman.core.errors import BadRequest
+from dragoman.core.errors import BadRequest, DragomanError
 from dragoman.core.sources import Document, Source
 from dragoman.runtime.sources import DOCUMENT_CHARS_MAX, TITLE_CHARS_MAX, check_document
 
@@ -62,7 +62,11 @@ def create(
     async def work(house: "House") -> tuple[Source, tuple[str, ...]]:
         where = await project_of(house, project)
         made = await house.sources.create(where, name, description, source_id=source_id)
-        ids = await house.sources.add(where, made.id, documents)
+        try:
+            ids = await house.sources.add(where, made.id, documents)
+        except DragomanError:
+            await house.sources.remove(where, made.id)  # so that the same command can be given again
+            raise
         return made, ids
 
     made, ids = in_house(work, writer=False)

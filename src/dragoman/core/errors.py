@@ -77,7 +77,7 @@ class NotAllowed(DragomanError):
 
 
 class NotFound(DragomanError):
-    """`what` names the kind of thing: route, conversation, run, tool, model, agent, project, credential."""
+    """`what` names the kind of thing, such as route, conversation, run, tool, model, agent, workflow, project."""
 
     code = "not_found"
 

@@ -4,7 +4,7 @@ Events are forever: kinds may be added, meanings never change. Every `match` on 
 that a newer version wrote is read as `Unread`: it is passed on byte for byte, and shown by nobody.
 A run's events, in order (`?` at most once, `*` any number):
 
-    TurnReceived  RunClaimed  CallAdded?
+    TurnReceived | TurnStaged  RunClaimed  CallAdded?
       ( ReplyStarted (TextAdded | ThinkingAdded)* ReplyFinished
         ( ToolStarted* ToolReturned* | ClientToolRequested* )
         ( CallAdded? ToolReturned HandedOver )? )*                    AttemptReset and RunClaimed may cut in anywhere
@@ -84,7 +84,12 @@ class TurnReceived(_Event, frozen=True, tag="turn_received"):
     """So many of `messages`, from the first, tell the conversation so far otherwise than the tape: once this turn has
     completed they take the place of all earlier turns."""
     staging: Staging | None = None
-    """It is answered by a workflow."""
+    """It is answered by a workflow; such turns are written as TurnStaged."""
+
+
+class TurnStaged(TurnReceived, frozen=True, tag="turn_staged"):
+    """A turn that a workflow answers. It has a name of its own so that a version which knows no workflows leaves the
+    run alone, rather than to answer it by its one agent. (Tapes may hold a few that were written as TurnReceived.)"""
 
 
 class RunClaimed(_Event, frozen=True, tag="run_claimed"):
@@ -265,6 +270,7 @@ Event = (
     ConversationCreated
     | MessagesImported
     | TurnReceived
+    | TurnStaged
     | RunClaimed
     | ReplyStarted
     | TextAdded

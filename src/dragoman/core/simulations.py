@@ -8,16 +8,15 @@
 Source: rowboat spec 6.3. What is ours: `says`, `checks`, and that a simulation may be repeated.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from dragoman.core.messages import Message, Text, ToolCall, ToolResult, Usage
-from dragoman.core.workflows import TARGET, TRANSFER
+from dragoman.core.workflows import TRANSFER, target_of
 
 TURNS = 5
 """What the user says in one simulation, at most, where it does not say otherwise."""
@@ -196,7 +195,7 @@ def lines_of(answered: Iterable[Message]) -> tuple[Line, ...]:
                 if call.name != TRANSFER:
                     lines.append(Line("tool", part.content, call.name, call.arguments))
                 elif not part.is_error:
-                    lines.append(Line("handed", target_of(part.content), agent))
+                    lines.append(Line("handed", target_of(part.content) or part.content, agent))
     return tuple(lines)
 
 
@@ -216,16 +215,6 @@ def echoed(answered: Sequence[Message]) -> tuple[Message, ...]:
         if parts:
             kept.append(replace(message, parts=parts))
     return tuple(kept)
-
-
-def target_of(content: str) -> str:
-    """To whom a hand-over went, by its result."""
-    try:
-        value: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        return content
-    target = cast("dict[str, Any]", value).get(TARGET) if isinstance(value, dict) else None
-    return target if isinstance(target, str) else content
 
 
 def failed_checks(checks: Checks, lines: Sequence[Line]) -> tuple[str, ...]:

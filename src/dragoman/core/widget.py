@@ -17,8 +17,6 @@ from dragoman.core.messages import Message
 from dragoman.core.names import ConversationId, ProjectId
 from dragoman.core.operations import Operation, StartTurn, TurnView
 
-ORIGIN = "rowboat-widget"
-"""Of the conversations that are chats."""
 OWNER = "widget:"
 """`Principal.owner` of a visitor begins so; the user id follows."""
 PAGE = 10

@@ -10,7 +10,9 @@ happens in a turn. Sources of the rules: rowboat spec 4 and 6.1.
 """
 
 from enum import StrEnum
+from typing import cast
 
+import msgspec
 from msgspec import Struct
 
 from dragoman.core.agents import AgentSpec, ToolSpec
@@ -155,3 +157,15 @@ class WorkflowWanted(Struct, frozen=True):
     test_profile: str = ""
     last: str | None = None
     mocks: dict[str, str] = {}
+
+
+def target_of(text: str) -> str:
+    """Whom the arguments or the result of a hand-over name; "" = nobody."""
+    try:
+        read = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+    if not isinstance(read, dict):
+        return ""
+    name = cast("dict[str, object]", read).get(TARGET)
+    return name if isinstance(name, str) else ""

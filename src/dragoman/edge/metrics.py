@@ -59,5 +59,11 @@ class _Runtime:
             yield CounterMetricFamily(
                 f"dragoman_{name}", f"{name.replace('_', ' ').capitalize()} since start.", value=value
             )
+        outcomes = CounterMetricFamily(
+            "dragoman_tool_outcomes", "Calls of tools in turns since start.", labels=("ran_by", "outcome")
+        )
+        for (ran_by, outcome), value in self._counters.tool_outcomes.items():
+            outcomes.add_metric((ran_by, outcome), value)
+        yield outcomes
         for name, (what, measure) in self._gauges.items():
             yield GaugeMetricFamily(f"dragoman_{name}", what, value=measure())

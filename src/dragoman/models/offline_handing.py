@@ -18,14 +18,13 @@ from dragoman.core.names import CallId
 from dragoman.core.workflows import TARGET, TRANSFER
 from dragoman.models.offline_reading import Reading
 from dragoman.models.offline_routing import share_known
+from dragoman.runtime.workflow_view import OTHERS
 
 SHARE_MIN = 0.3
 """Of the question's words. Less than a tool must know: handing over changes nothing that could not be changed back."""
 CLEARLY = 1.5
 """So many times the share of anything else that fits."""
 
-OTHERS = "[another agent] "
-"""How a message of another agent begins; its name is that agent's (runtime.workflow_view)."""
 _MARKER = "§"
 
 
@@ -141,7 +140,7 @@ def _call_id(part: Part) -> CallId | None:
 
 def last_said(messages: Sequence[Message]) -> str:
     """What another agent last said or found out in this turn; "" if none did."""
-    lines = [message.text.removeprefix(OTHERS) for message in in_turn(messages) if is_others(message)]
+    lines = [message.text.removeprefix(f"{OTHERS} ") for message in in_turn(messages) if is_others(message)]
     return lines[-1] if lines else ""
 
 

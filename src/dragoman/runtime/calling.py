@@ -13,7 +13,7 @@ from dragoman.runtime.attempt import Attempt
 from dragoman.runtime.counters import Counters
 from dragoman.runtime.fuses import blow
 from dragoman.runtime.replying import Replying
-from dragoman.runtime.tool_ports import CallContext, ToolOutcome, Tools, WorkflowTools
+from dragoman.runtime.tool_ports import SERVER, CallContext, StagedCall, ToolOutcome, Tools, WorkflowTools
 
 
 class Calling:
@@ -58,24 +58,30 @@ class Calling:
 
     async def _run_one(self, attempt: Attempt, call: ToolCall) -> None:
         began = self._clock.monotonic()
-        outcome = await self._outcome(attempt, call)
+        staged = self._staged(attempt, call)
+        outcome = await self._outcome(attempt, call, staged)
         blow("tool.effect_done")
         took_ms = round((self._clock.monotonic() - began) * 1000)
-        self._counters.tool_calls += 1
+        ran_by = SERVER if staged is None else staged.ran_by(call.name)
+        self._counters.tool_returned(ran_by, outcome.code, is_error=outcome.is_error)
         content = loops.as_result(attempt.state.loop, outcome.content, is_error=outcome.is_error, code=outcome.code)
         attempt.note(ev.ToolReturned(call.id, content, outcome.is_error, took_ms, outcome.code, outcome.shown))
         await attempt.commit()
         blow("tool.result_committed")
 
-    async def _outcome(self, attempt: Attempt, call: ToolCall) -> ToolOutcome:
+    def _staged(self, attempt: Attempt, call: ToolCall) -> StagedCall | None:
+        """How the workflow has it run; None: it is a tool of the server's own, or none that the agent holds."""
+        if attempt.cast is None or self._workflow_tools is None:
+            return None
+        offered = next((tool for tool in attempt.tools if tool.name == call.name), None)
+        return None if offered is None else attempt.cast.staged(call.name, attempt.agent.name, offered)
+
+    async def _outcome(self, attempt: Attempt, call: ToolCall, staged: StagedCall | None) -> ToolOutcome:
         """A tool that this agent does not hold is not run, whoever talked the model into calling it. One that is never
         offered is run if it was not the model that called it."""
         spec = self._tools.spec(call.name)
-        if attempt.cast is not None and self._workflow_tools is not None:
-            offered = next((tool for tool in attempt.tools if tool.name == call.name), None)
-            staged = attempt.cast.staged(call.name, attempt.agent.name, offered)
-            if staged is not None and offered is not None:
-                return await self._workflow_tools.call(call, staged, _context(attempt, call, self._replying))
+        if staged is not None and self._workflow_tools is not None:
+            return await self._workflow_tools.call(call, staged, _context(attempt, call, self._replying))
         held = any(tool.name == call.name for tool in attempt.tools)
         if spec is not None and not held and not (spec.offered is Offered.NEVER and _not_by_model(attempt, call)):
             return ToolOutcome(f"There is no tool {call.name}.", True, "unknown_tool")

@@ -55,7 +55,7 @@ class Casting:
         self._default_agent = default_agent
 
     async def look_up(self, attempt: Attempt) -> None:
-        """Find the workflow of the run, if one answers it; `cast_for` puts it on. Raises Unavailable."""
+        """Find the workflow of the run, if one answers it; `open` puts it on. Raises Unavailable."""
         received = attempt.received
         attempt.agent = self._agents.get(received.agent) or self._agents[self._default_agent]
         if received.staging is None:

@@ -169,6 +169,7 @@ class Driver:
                 await self._replying.give_title(attempt)
             case machine.HandOver():
                 self._casting.hand_over(attempt, step)
+                self._counters.handovers += 1
                 await attempt.commit()  # who reads along is told; and what was paid for so far is not asked for again
                 blow("handover.committed")
             case machine.Say(agent=agent, text=text):
@@ -198,7 +199,7 @@ class Driver:
                 )
             except StaleClaim:
                 continue  # a write that was cut off was still on its way when we read; else we read the same again
-            self._count(event)
+            self._count(state.received, event)
             return following
 
     async def _insist(self, claim: Claim, work: Callable[[], Awaitable[R]]) -> R:
@@ -285,15 +286,16 @@ class Driver:
 
     async def _end(self, attempt: Attempt, event: ev.Event) -> Claim | None:
         following = await attempt.finish(event)
-        self._count(event)
+        self._count(attempt.received, event)
         if isinstance(event, ev.RunNeedsClient):
             blow("clientaction.emitted")
         if following is None:
             await self._keep(attempt, event)
         return following
 
-    def _count(self, end: ev.Event) -> None:
+    def _count(self, received: ev.TurnReceived, end: ev.Event) -> None:
         self._counters.runs += 1
+        self._counters.workflow_runs += received.staging is not None
         if isinstance(end, ev.RunFailed):
             self._counters.errors += 1
 

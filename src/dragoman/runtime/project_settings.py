@@ -170,7 +170,7 @@ class ProjectSettings:
         await self._change(project, lambda body: replace(body, webhook_style=style))
 
     async def put_mcp_server(self, project: ProjectId, server: McpServer) -> None:
-        """Set one up, or over the one of its name. Raises BadRequest, Conflict if there are as many as may be."""
+        """Set one up, or over the one of its name. Raises BadRequest, also if there are as many as may be."""
         _check_server(server)
         sealed = ""
         if server.headers:

@@ -15,6 +15,8 @@ from dragoman.runtime.ports import Store
 from dragoman.runtime.visibility import no_run, readable
 
 STOPPING = "The server is stopping; the answer is finished after its next start."
+STOPPING_FOR_GOOD = "The server is stopping, and this answer ends with it. Ask again."
+"""To readers of runs that leave nothing behind."""
 READ_FIRST, READ_MAX = 32, 200
 """Entries a reader takes at once: to begin with, and when it has seen that they are small."""
 BATCH_CHARS = 32 * 1024
@@ -30,7 +32,8 @@ OPEN = ("queued", "running")
 class Line:
     """What readers wait on, so that all can be sent away at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, sent_away: str = STOPPING) -> None:
+        self._sent_away = sent_away
         self._is_cut = False
         self._cut_off: set[Tape] = set()
         self._waiting: dict[asyncio.Task[Any], Tape] = {}
@@ -55,7 +58,7 @@ class Line:
     async def wait(self, tape: Tape, grown: Callable[[], Awaitable[None]]) -> None:
         """Raises Unavailable once the line is cut."""
         if self._is_cut or tape in self._cut_off:
-            raise Unavailable(STOPPING)
+            raise Unavailable(self._sent_away)
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a reader waits in a task")
@@ -68,7 +71,7 @@ class Line:
             is_cut = self._is_cut or tape in self._cut_off
             if not is_cut or task.uncancel() > cancelled_before:
                 raise
-            raise Unavailable(STOPPING) from None
+            raise Unavailable(self._sent_away) from None
         finally:
             del self._waiting[task]
 

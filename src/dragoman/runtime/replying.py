@@ -59,7 +59,8 @@ class Replying:
                 except StopAsyncIteration:
                     return ev.RunFailed("upstream_truncated", machine.NO_ANSWER, attempt.state.usage)
                 except DragomanError as error:
-                    logger.warning("run %s: reply %d failed: %s: %s", attempt.claim.run, step.number, error.code, error)
+                    run, whose = attempt.claim.run, _whose(attempt)
+                    logger.warning("run %s: reply %d failed: %s: %s; %s", run, step.number, error.code, error, whose)
                     return _failed(attempt, error)
                 if await self._take(attempt, piece, closing=step.closing):
                     return None
@@ -214,6 +215,13 @@ class Replying:
             if not attempt.titling.done():
                 await attempt.commit()  # the answer is whole, and does not wait for its title
             attempt.note(ev.TitleGiven(await attempt.titling))
+
+
+def _whose(attempt: Attempt) -> str:
+    """For the log: whose reply it was. The names that people give come escaped."""
+    staging = attempt.received.staging
+    workflow = f", workflow {staging.workflow}" if staging is not None else ""
+    return f"project {attempt.claim.project}{workflow}, agent {attempt.agent.name!a}"
 
 
 def _failed(attempt: Attempt, error: DragomanError) -> ev.RunFailed:

@@ -19,9 +19,9 @@ from dragoman.core.messages import Message, Part, ToolCall, ToolResult
 from dragoman.core.names import CallId
 from dragoman.core.operations import TurnView
 from dragoman.core.transcript import ended_well
-from dragoman.core.workflows import TRANSFER, Staging, Workflow
+from dragoman.core.workflows import TRANSFER, Staging, Workflow, target_of
 from dragoman.runtime.loops import since_question
-from dragoman.runtime.workflow import Cast, Stage, open_cast, target_of
+from dragoman.runtime.workflow import Cast, Stage, open_cast
 
 
 class AtHand(Struct, frozen=True):

@@ -26,7 +26,7 @@ from dragoman.core.operations import (
 from dragoman.runtime.driver import Driver, NewerVersion, Seed
 from dragoman.runtime.live import Live, PutDown
 from dragoman.runtime.ports import Claim, NewTurn, StaleClaim, Store
-from dragoman.runtime.readers import OPEN, Line, OutcomeFold, Reader, resume_run
+from dragoman.runtime.readers import OPEN, STOPPING, STOPPING_FOR_GOOD, Line, OutcomeFold, Reader, resume_run
 from dragoman.runtime.run_state import RunState
 from dragoman.runtime.visibility import may_read, may_write, no_run, only_owner
 
@@ -59,7 +59,9 @@ class Runs:
         new_id: Callable[[], RunId],
         queue_max: int,
         changed: Changed | None = None,
+        lasting: bool = True,
     ) -> None:
+        """`lasting`: what the store holds outlives the process, so that its runs can go on in another."""
         self._store = store
         self._driver = driver
         self._spawn = spawn
@@ -67,7 +69,8 @@ class Runs:
         self._queue_max = queue_max
         self._changed = changed
         self._live: dict[RunId, Live] = {}
-        self._line = Line()
+        self.lasting = lasting
+        self._line = Line(STOPPING if lasting else STOPPING_FOR_GOOD)
         self._closing = False
 
     @property
@@ -99,7 +102,8 @@ class Runs:
         Raises NotFound, LimitReached (queue full), KeyReused, Unavailable.
         """
         run = self._new_id()
-        received = ev.TurnReceived(
+        kind = ev.TurnReceived if turn.staging is None else ev.TurnStaged
+        received = kind(
             turn.messages,
             agent=turn.agent,
             model=turn.model,

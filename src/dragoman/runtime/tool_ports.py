@@ -9,8 +9,11 @@ from dragoman.core.agents import ToolSpec
 from dragoman.core.messages import Message, ToolCall
 from dragoman.core.names import ProjectId
 from dragoman.core.screen import NO_SCREEN, Screen
-from dragoman.core.workflows import Member, Staging, WorkflowTool
+from dragoman.core.workflows import SEARCH, Member, Staging, ToolKind, WorkflowTool
 from dragoman.runtime.ports import ReplyDone
+
+SERVER = "server"
+"""What runs the server's own tools, in `StagedCall.ran_by`."""
 
 
 class Ask(Protocol):
@@ -89,6 +92,19 @@ class StagedCall(Struct, frozen=True, gc=False):
     staging: Staging
     tool: WorkflowTool | None = None
     spec: ToolSpec | None = None
+
+    def mocks(self, name: str) -> bool:
+        """Whether this turn has the result of the tool of that name invented, whatever the tool is."""
+        by_profile = self.staging.mock_all and not (self.tool is None and name == SEARCH)
+        return by_profile or name in self.staging.mocks
+
+    def ran_by(self, name: str) -> str:
+        """webhook, mcp, mock, missing, search, or "server" for a tool of the server's own."""
+        if self.mocks(name):
+            return ToolKind.MOCK
+        if self.tool is not None:
+            return self.tool.kind
+        return "search" if name == SEARCH else SERVER
 
 
 class WorkflowTools(Protocol):

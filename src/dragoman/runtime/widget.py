@@ -17,14 +17,13 @@ from dragoman.core.names import Clock, ConversationId, Principal
 from dragoman.core.operations import Operation, ReadConversation, StartTurn
 from dragoman.core.records import Record, RecordPage, Records
 from dragoman.runtime.conversations import Conversations
+from dragoman.runtime.crossing import uncrossed
 
 KIND = "widget_chat"
 UNUSED_S = 24 * 3600.0
 """A chat in which nothing was said is kept so long."""
 CHATS_MAX = 500
 """Of one visitor."""
-WRITES_MAX = 5
-"""How often a change is tried that others' changes get in the way of."""
 
 CLOSED = "This chat is closed; begin another one."
 
@@ -123,18 +122,15 @@ class WidgetChats:
     ) -> Record:
         """The record after the change; `changed` gives None if there is nothing to change. Raises NotFound, Conflict,
         and what `changed` raises."""
-        tries = WRITES_MAX
-        while True:
+
+        async def change() -> Record:
             record = await self._record(principal, chat)
             wanted = changed(record)
             if wanted is None:
                 return record
-            try:
-                return await self._records.put(replace(wanted, updated_by=principal.owner), expect=record.version)
-            except Conflict:
-                tries -= 1
-                if not tries:
-                    raise
+            return await self._records.put(replace(wanted, updated_by=principal.owner), expect=record.version)
+
+        return await uncrossed(change)
 
     async def _record(self, principal: Principal, chat: ConversationId) -> Record:
         """Raises NotFound, in the same words whether it does not exist or is another's."""

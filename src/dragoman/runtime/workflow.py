@@ -14,7 +14,6 @@ agent may ask of its model before it hands over is the run's budget. Sources: ro
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import cast
 
 import msgspec
 from msgspec import Struct
@@ -34,6 +33,7 @@ from dragoman.core.workflows import (
     Staging,
     Workflow,
     WorkflowTool,
+    target_of,
 )
 from dragoman.runtime.tool_ports import StagedCall
 
@@ -54,7 +54,7 @@ SEARCH_TOOL = ToolSpec(
 )
 
 
-class Frame(Struct, frozen=True):
+class Errand(Struct, frozen=True):
     """Somebody is to be reported to: `caller`, "" = nobody. `at` is the step of `pipeline` that is at work."""
 
     caller: str
@@ -66,7 +66,7 @@ class Stage(Struct, frozen=True):
     """Where the word is. `asked` counts hand-overs by who made them and to whom."""
 
     speaker: str
-    frames: tuple[Frame, ...] = ()
+    errands: tuple[Errand, ...] = ()
     asked: Mapping[tuple[str, str], int] = {}
     switches: int = 0
     given_by: str = ""
@@ -134,7 +134,7 @@ class Cast:
 
     def _after(self, handings: Sequence[ev.HandedOver]) -> Stage:
         first = self._opening
-        speaker, frames, given_by = first.speaker, list(first.frames), first.given_by
+        speaker, errands, given_by = first.speaker, list(first.errands), first.given_by
         asked, switches = dict(first.asked), first.switches
         for handing in handings:
             how, before, pipeline = handing.how, handing.from_agent, handing.pipeline
@@ -146,16 +146,16 @@ class Cast:
                 case Handing.TRANSFERRED:
                     given_by = before
                 case Handing.CALLED | Handing.ENTERED:
-                    frames.append(Frame(before, pipeline))
+                    errands.append(Errand(before, pipeline))
                 case Handing.STEPPED:
-                    top = frames.pop() if frames else Frame("")
-                    frames.append(Frame(top.caller, top.pipeline, top.at + 1))
+                    top = errands.pop() if errands else Errand("")
+                    errands.append(Errand(top.caller, top.pipeline, top.at + 1))
                 case Handing.RETURNED:
-                    frames = frames[:-1]
+                    errands = errands[:-1]
                 case Handing.RESTARTED:
-                    frames, given_by = ([Frame("", pipeline)] if pipeline else []), ""
+                    errands, given_by = ([Errand("", pipeline)] if pipeline else []), ""
             speaker = handing.to_agent
-        return Stage(speaker, tuple(frames), asked, switches, given_by)
+        return Stage(speaker, tuple(errands), asked, switches, given_by)
 
     def knows(self, handings: Iterable[ev.HandedOver]) -> bool:
         """Whether all that they name is in this workflow. A configured one may have changed since a run began."""
@@ -255,16 +255,16 @@ class Cast:
     def after_text(self, stage: Stage) -> HandOver | None:
         """Where the word goes once an internal speaker has said its text; None = there is nobody to report to."""
         speaker = self.member(stage.speaker)
-        frame = stage.frames[-1] if stage.frames else Frame("")
-        if frame.pipeline:
-            steps = self._pipelines[frame.pipeline].steps
-            if frame.at + 1 < len(steps):
-                return HandOver(steps[frame.at + 1], Handing.STEPPED, frame.pipeline)
+        errand = stage.errands[-1] if stage.errands else Errand("")
+        if errand.pipeline:
+            steps = self._pipelines[errand.pipeline].steps
+            if errand.at + 1 < len(steps):
+                return HandOver(steps[errand.at + 1], Handing.STEPPED, errand.pipeline)
         elif speaker.control is Control.TO_START:
             start = self._members.get(self.workflow.start)
             if start is not None and not start.internal and stage.switches < SWITCHES_MAX:
                 return HandOver(start.name, Handing.RESTARTED)
-        return HandOver(frame.caller, Handing.RETURNED) if frame.caller else None
+        return HandOver(errand.caller, Handing.RETURNED) if errand.caller else None
 
 
 _FORWARD = (Handing.TRANSFERRED, Handing.CALLED, Handing.ENTERED, Handing.RESTARTED)
@@ -286,7 +286,7 @@ def start_of(workflow: Workflow) -> Stage:
     members = [member.name for member in workflow.members]
     for pipeline in workflow.pipelines:
         if pipeline.name == workflow.start and workflow.start not in members and pipeline.steps:
-            return Stage(pipeline.steps[0], (Frame("", pipeline.name),))
+            return Stage(pipeline.steps[0], (Errand("", pipeline.name),))
     # One that was kept with faults and never published may have a start that is not there.
     return Stage(workflow.start if workflow.start in members else members[0])
 
@@ -346,15 +346,3 @@ def last_report(messages: Sequence[Message], *, begun: int) -> str:
 def _has_room(stage: Stage, name: str, member: Member) -> bool:
     most = member.calls_max if member.calls_max is not None else (CALLS_MAX if member.internal else None)
     return most is None or stage.asked.get((stage.speaker, name), 0) < most
-
-
-def target_of(text: str) -> str:
-    """Whom the arguments or the result of a hand-over name; "" = nobody."""
-    try:
-        read = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return ""
-    if not isinstance(read, dict):
-        return ""
-    name = cast("dict[str, object]", read).get(TARGET)
-    return name if isinstance(name, str) else ""

@@ -38,6 +38,8 @@ NUMBER_TRIES_MAX = 50
 Six processes that do nothing else lose 5 in a row once in five times."""
 CACHED_MAX = 128
 """Compiled workflows in memory, of all projects."""
+CACHED_BYTES_MAX = 32 * 1024 * 1024
+"""Of them all together, as they are stored. The one that was read last stays, however large it is."""
 
 
 class _Line(Struct, frozen=True):
@@ -65,7 +67,9 @@ class Workflows:
         self._configured = configured
         self._default = default
         self._new_id = new_id
-        self._cached: OrderedDict[tuple[ProjectId, str], Workflow] = OrderedDict()
+        self._cached: OrderedDict[tuple[ProjectId, str], tuple[Workflow, int]] = OrderedDict()
+        """With how many bytes each has."""
+        self._cached_bytes = 0
         self._numbering = Lock()
 
     @property
@@ -90,17 +94,22 @@ class Workflows:
         version_id = self._new_id()
         # Nobody finds the body before its line is there: a crash in between leaves no half a version.
         await self._records.put(Record(project, BODIES, version_id, body, wide=True), expect=0)
-        async with self._numbering:
-            line = await uncrossed(lambda: self._number(project, version_id, name), tries_max=NUMBER_TRIES_MAX)
+        try:
+            async with self._numbering:
+                line = await uncrossed(lambda: self._number(project, version_id, name), tries_max=NUMBER_TRIES_MAX)
+        except _Otherwise as error:
+            await self._records.delete(project, BODIES, version_id)  # whoever tries again and again leaves nothing
+            raise Conflict(error.args[0]) from None
         if publish:
             await self._put_live(project, version_id)
         return _version(line, workflow, source, version_id if publish else "")
 
     async def _number(self, project: ProjectId, version_id: str, name: str) -> Record:
-        """Write its line under the next number. Raises Conflict if somebody else took the number."""
+        """Write its line under the next number. Raises Conflict if somebody else took the number, _Otherwise if there
+        is none left."""
         there = await self._records.page(project, LINES, limit=1, offset=0)
         if there.total >= VERSIONS_MAX:
-            raise Conflict(
+            raise _Otherwise(
                 f"The project has {there.total} versions of workflows, which is as many as it may keep; use another"
                 " project for further ones."
             )
@@ -178,14 +187,21 @@ class Workflows:
         key = (project, version_id)
         if key in self._cached:
             self._cached.move_to_end(key)
-            return self._cached[key]
-        body = await self._body(project, version_id)
-        if body is None:
+            return self._cached[key][0]
+        record = await self._records.get(project, BODIES, version_id)
+        if record is None:
             return None
-        self._cached[key] = body.workflow
-        if len(self._cached) > CACHED_MAX:
-            self._cached.popitem(last=False)
-        return body.workflow
+        workflow = _bodies.decode(record.body).workflow
+        self._remember(key, workflow, len(record.body))
+        return workflow
+
+    def _remember(self, key: tuple[ProjectId, str], workflow: Workflow, size: int) -> None:
+        _, before = self._cached.pop(key, (None, 0))  # two may have read it at once
+        self._cached[key] = (workflow, size)
+        self._cached_bytes += size - before
+        while len(self._cached) > CACHED_MAX or (self._cached_bytes > CACHED_BYTES_MAX and len(self._cached) > 1):
+            _, (_, gone) = self._cached.popitem(last=False)
+            self._cached_bytes -= gone
 
     async def _body(self, project: ProjectId, version_id: str) -> _Body | None:
         record = await self._records.get(project, BODIES, version_id)
@@ -203,7 +219,7 @@ class Workflows:
 
 
 class _Otherwise(Exception):
-    """What is published is not what the caller thinks."""
+    """What is there is not what the caller thinks, and will not be if it is tried again."""
 
 
 _lines = msgspec.json.Decoder(_Line)

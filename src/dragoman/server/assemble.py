@@ -204,6 +204,7 @@ def _build_runtime(house: House, span: Lifespan, counters: Counters, pepper: Pep
             new_id=new_run_id,
             queue_max=config.limits.queue_per_conversation,
             changed=changed,
+            lasting=store is house.store,
         )
 
     durable = runs_over(house.store, copied)

@@ -57,7 +57,13 @@ async def drained(runs: Sequence[Runs], *, within_s: float) -> bool:
             for each in runs:
                 await each.settled()
     except TimeoutError:
-        live = sum(each.live for each in runs)
-        logger.warning("%d runs did not end in %g s and are handed back; they go on elsewhere, or here", live, within_s)
+        lasting = sum(each.live for each in runs if each.lasting)
+        lost = sum(each.live for each in runs if not each.lasting)
+        if lasting:
+            said = "%d runs did not end in %g s and are handed back; they go on elsewhere, or here"
+            logger.warning(said, lasting, within_s)
+        if lost:
+            said = "%d runs that leave nothing behind did not end in %g s; their callers are told to ask again"
+            logger.warning(said, lost, within_s)
         return False
     return True

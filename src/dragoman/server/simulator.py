@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 from pathlib import Path
 
+import msgspec
+
 from dragoman.core.errors import BadRequest, NotFound, TooLarge
 from dragoman.core.names import Principal, ProjectId
 from dragoman.core.operations import CancelRun, Outcome, StartTurn
@@ -16,7 +18,7 @@ from dragoman.server.staging_parts import simulator
 from dragoman.server.workflow_files import workflow_from_file
 
 TAKEN_IN = "simulated_workflow"
-"""Records: which version a file's text became."""
+"""Records: the id of the version that a file's text became, by the digest of the text."""
 SUFFIXES = (".json", ".toml")
 
 
@@ -68,11 +70,14 @@ async def _taken_in(house: House, project: ProjectId, source: bytes, path: Path)
     """The version that this text became, now or earlier."""
     known = hashlib.sha256(source).hexdigest()
     record = await house.records.get(project, TAKEN_IN, known)
-    if record is not None and await house.workflows.workflow(project, record.body) is not None:
-        return record.body
+    if record is not None:
+        version_id = msgspec.json.decode(record.body, type=str)
+        if await house.workflows.workflow(project, version_id) is not None:
+            return version_id
     workflow = workflow_from_file(source, name=path.stem).workflow
     if found := errors(check(workflow)):
         raise BadRequest(f"{path.name} cannot answer anybody: {'; '.join(map(str, found))}.")
     version = await house.workflows.add(project, workflow, source=source.decode("utf-8-sig"), name=path.stem)
-    await house.records.put(Record(project, TAKEN_IN, known, version.id, wide=True), expect=None)
+    body = msgspec.json.encode(version.id).decode()
+    await house.records.put(Record(project, TAKEN_IN, known, body, wide=True), expect=None)
     return version.id

@@ -31,9 +31,9 @@ def blotted(headers: Headers) -> Generator[None]:
         yield
     except ToolFailed as error:
         detail = without_secrets(error.detail, headers)
-        if detail == error.detail:
-            raise
         internal = without_secrets(error.internal, headers)
+        if (detail, internal) == (error.detail, error.internal):
+            raise
         raise ToolFailed(detail, code=error.code, internal=internal) from None
 
 

@@ -6,6 +6,7 @@ in its place, and what is too heavy for the arguments at hand is not checked her
 so itself. Expressions run on the engine that takes time linear in the text (`patterns.py`).
 """
 
+import hashlib
 from typing import cast
 
 import msgspec
@@ -40,6 +41,26 @@ class BroughtChecker:
         """`chars`: how long they are as JSON. Raises BadArguments."""
         if self._weight * chars <= WORK_MAX:
             self._checker.check(arguments)
+
+
+class BroughtCheckers:
+    """Remembers those of `known_max` schemas; with one more it begins anew."""
+
+    def __init__(self, known_max: int) -> None:
+        self._known_max = known_max
+        self._known: dict[bytes, BroughtChecker | None] = {}
+
+    def of(self, schema: JsonSchema) -> BroughtChecker | None:
+        """None = the schema is none that can be used here."""
+        key = hashlib.sha256(msgspec.json.encode(schema, order="sorted")).digest()
+        if key not in self._known:
+            if len(self._known) >= self._known_max:
+                self._known.clear()
+            try:
+                self._known[key] = BroughtChecker(schema)
+            except ValueError:
+                self._known[key] = None
+        return self._known[key]
 
 
 def weight(schema: JsonSchema) -> int:

@@ -8,22 +8,20 @@ may hold a path, an address or a secret.
 """
 
 import asyncio
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-import msgspec
 from msgspec import Struct
 
 from dragoman.core.agents import Offered, Repeat, ToolSpec
-from dragoman.core.errors import ToolFailed
+from dragoman.core.errors import ToolFailed, Unavailable
 from dragoman.core.messages import ToolCall
 from dragoman.runtime.tool_ports import CallContext, Told, ToolOutcome
 from dragoman.tools.arguments import Arguments, BadArguments, Checker, Run, parse
-from dragoman.tools.brought_schemas import BroughtChecker
+from dragoman.tools.brought_schemas import BroughtCheckers
 
 logger = logging.getLogger("dragoman.tools")
 
@@ -57,8 +55,7 @@ class Registry:
     def __init__(self) -> None:
         self._tools: dict[str, _Tool] = {}
         self._chosen: dict[tuple[tuple[str, ...], bool], tuple[ToolSpec, ...]] = {}
-        self._checkers: dict[bytes, BroughtChecker | None] = {}
-        """Of callers' tools, by their schemas; None = that one is none that can be used."""
+        self._brought = BroughtCheckers(BROUGHT_MAX)
 
     def register(self, spec: ToolSpec, run: Run) -> None:
         """Offer a tool. Raises ValueError if the name is taken or unusable, or the schema is none."""
@@ -99,22 +96,11 @@ class Registry:
             parsed = parse(arguments)
             if tool is not None and tool.spec is spec:
                 tool.checker.check(parsed)
-            elif (brought := self._brought(spec)) is not None:
+            elif (brought := self._brought.of(spec.parameters)) is not None:
                 brought.check(parsed, chars=len(arguments))
         except BadArguments as error:
             return str(error)
         return ""
-
-    def _brought(self, spec: ToolSpec) -> BroughtChecker | None:
-        key = hashlib.sha256(msgspec.json.encode(spec.parameters, order="sorted")).digest()
-        if key not in self._checkers:
-            if len(self._checkers) >= BROUGHT_MAX:
-                self._checkers.clear()
-            try:
-                self._checkers[key] = BroughtChecker(spec.parameters)
-            except ValueError:
-                self._checkers[key] = None
-        return self._checkers[key]
 
     async def call(self, call: ToolCall, context: CallContext) -> ToolOutcome:
         """See `runtime.ports.Tools.call`: never raises but for cancellation."""
@@ -135,10 +121,17 @@ def _matches(tool: _Tool, patterns: tuple[str, ...]) -> bool:
 
 
 async def carried_out(
-    spec: ToolSpec, check: Callable[[Arguments], None], run: Run, call: ToolCall, context: CallContext
+    spec: ToolSpec,
+    check: Callable[[Arguments], None],
+    run: Run,
+    call: ToolCall,
+    context: CallContext,
+    *,
+    outside: str = "",
 ) -> ToolOutcome:
     """What comes of a call: its arguments are read and checked, then it runs. Never raises but for cancellation;
-    `check` raises BadArguments."""
+    `check` raises BadArguments. `outside` is which outside system a workflow has asked by it: when that fails, whoever
+    runs the server is told, since the turn may have left nothing else to look at."""
     try:
         arguments = parse(call.arguments)
         check(arguments)
@@ -149,7 +142,9 @@ async def carried_out(
     except ToolFailed as error:
         # Not its sentence, nor what was denied: they show arguments, and a run may be one that leaves nothing.
         why = f" ({error.internal})" if error.internal and error.code != "denied" else ""
-        logger.info("tool %s (%s) could not: %s%s", call.name, context.key, error.code, why)
+        whose = f"; project {context.project}, {outside}" if outside else ""
+        level = logging.WARNING if outside and error.code != "denied" else logging.INFO
+        logger.log(level, "tool %s (%s) could not: %s%s%s", call.name, context.key, error.code, why, whose)
         return ToolOutcome(_capped(error.detail), True, error.code)
     except asyncio.CancelledError:
         task = asyncio.current_task()
@@ -157,6 +152,8 @@ async def carried_out(
             raise
         # Nobody cancelled us: something the tool waited for was. To the run that is a failure like any other.
         logger.exception("tool %s (%s) was cancelled from inside", call.name, context.key)
+    except Unavailable as error:  # of our own: the store is away, or a secret cannot be read; it says what to do
+        logger.error("tool %s (%s) failed: %s; project %s", call.name, context.key, error, context.project)
     except Exception:
         logger.exception("tool %s (%s) failed", call.name, context.key)
     return ToolOutcome(

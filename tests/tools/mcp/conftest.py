@@ -1,9 +1,12 @@
-"""What the tests of MCP share: a caller with records in memory, and servers made with the SDK."""
+"""What the tests of MCP share: a caller with records in memory, and servers made with the SDK.
+
+Where that is not installed, those of the tests are skipped that need it: it is imported by them, and here at last.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
-from mcp.server.mcpserver import MCPServer
 
 from dragoman.core.names import ProjectId
 from dragoman.runtime.project_settings import McpServer
@@ -11,8 +14,12 @@ from dragoman.stores.memory.records import MemoryRecords
 from dragoman.tools.mcp.caller import McpCaller
 from dragoman.tools.mcp.pins import Pins
 from dragoman.tools.mcp.servers import Server
-from tests.mcp_server import Served, serving, tools
 from tests.support import FixedClock
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+    from tests.mcp_server import Served
 
 P = ProjectId("p-1")
 
@@ -43,12 +50,16 @@ def make(pins: Pins, clock: FixedClock) -> Make:
 
 
 @pytest.fixture
-def helpdesk() -> MCPServer:
+def helpdesk() -> "MCPServer":
+    from tests.mcp_server import tools  # noqa: PLC0415 only for those that need it
+
     return tools()
 
 
 @pytest.fixture
-def served(helpdesk: MCPServer) -> Iterator[Served]:
+def served(helpdesk: "MCPServer") -> "Iterator[Served]":
+    from tests.mcp_server import serving  # noqa: PLC0415 as above
+
     with serving(helpdesk) as served:
         yield served
 

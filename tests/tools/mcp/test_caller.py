@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 import pytest
-from mcp.server.mcpserver import MCPServer
 
 from dragoman.core.errors import ToolFailed
 from dragoman.core.names import ProjectId
@@ -14,9 +13,14 @@ from dragoman.runtime.project_settings import McpServer
 from dragoman.tools import special_ranges
 from dragoman.tools.mcp.caller import CALLS_MAX, LISTED_S, McpCaller
 from dragoman.tools.mcp.pins import NOBODY, Pins
-from tests.mcp_server import Served, change, serving, tools
 from tests.support import FixedClock
 from tests.tools.mcp.conftest import Make, P, at
+
+pytest.importorskip("mcp", reason="the MCP SDK is not installed: pip install 'dragoman[mcp]'")
+
+from mcp.server.mcpserver import MCPServer
+
+from tests.mcp_server import Served, change, serving, tools
 
 OTHER = ProjectId("p-2")
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp.server.mcpserver import Context, MCPServer
-from mcp_types import ResourceLink, SamplingMessage, TextContent
 
 from dragoman.core.errors import ToolFailed
 from dragoman.tools.mcp.caller import McpCaller
@@ -21,8 +19,14 @@ from dragoman.tools.mcp.servers import Server
 from tests import mcp_program
 from tests.certificates import server_tls
 from tests.checkout import ROOT
-from tests.mcp_server import PNG, Served, command, serving
 from tests.tools.mcp.conftest import Make, P, at
+
+pytest.importorskip("mcp", reason="the MCP SDK is not installed: pip install 'dragoman[mcp]'")
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp_types import ResourceLink, SamplingMessage, TextContent
+
+from tests.mcp_server import PNG, Served, command, serving
 
 
 def program(command: tuple[str, ...], **env: str) -> Server:

@@ -5,15 +5,19 @@ import json
 import os
 import sys
 from pathlib import Path
+from time import sleep
 
 import pytest
 
 from dragoman.core.errors import ToolFailed
 from dragoman.tools.mcp.servers import Server
-from dragoman.tools.mcp.stdio import STRANGE_LINES_MAX
 from tests import mcp_program
 from tests.mcp_program import command
 from tests.tools.mcp.conftest import Make, P
+
+pytest.importorskip("mcp", reason="the MCP SDK is not installed: pip install 'dragoman[mcp]'")
+
+from dragoman.tools.mcp.stdio import STRANGE_LINES_MAX, Program
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +111,32 @@ async def test_being_cancelled_twice_ends_it_at_once(make: Make, tmp_path: Path)
         await asked
 
     await none_left(tmp_path / "pids")
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+@pytest.mark.parametrize("steps", [2, 3, 5, 8])
+async def test_being_cancelled_while_it_is_started_ends_it(tmp_path: Path, steps: int, again: bool) -> None:
+    """After so many steps of the loop: the program runs, and its pipes are not ours yet."""
+    file = tmp_path / "pids"
+
+    async def started() -> None:
+        async with Program(program("stubborn", PIDS=str(file)), bytes_max=1).streams():
+            await asyncio.sleep(20)
+
+    asked = asyncio.create_task(started())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    while not file.exists() or len(file.read_text().split()) < 2:
+        sleep(0.01)  # the loop stands still
+    asked.cancel()
+    if again:
+        await asyncio.sleep(0)
+        asked.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait({asked})
+
+    assert asked.cancelled()
+    await none_left(file)
 
 
 async def test_being_too_slow_ends_it(make: Make, tmp_path: Path) -> None:

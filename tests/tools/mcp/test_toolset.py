@@ -4,7 +4,6 @@ import logging
 
 import msgspec
 import pytest
-from mcp.server.mcpserver import MCPServer
 
 from dragoman.core.agents import Repeat
 from dragoman.core.messages import ToolCall
@@ -14,9 +13,14 @@ from dragoman.tools.mcp.definitions import Definition
 from dragoman.tools.mcp.pins import NOBODY, Pins
 from dragoman.tools.mcp.toolset import AFTER_S, register_mcp, spec_of
 from dragoman.tools.registry import Registry
-from tests.mcp_server import Served, change
 from tests.support import FixedClock
 from tests.tools.mcp.conftest import Make, P, at
+
+pytest.importorskip("mcp", reason="the MCP SDK is not installed: pip install 'dragoman[mcp]'")
+
+from mcp.server.mcpserver import MCPServer
+
+from tests.mcp_server import Served, change
 
 CONTEXT = CallContext(P, "run-1:call-1")
 

@@ -7,7 +7,6 @@ import msgspec
 
 from dragoman.access.sealing import Sealer
 from dragoman.core.agents import AgentSpec, Repeat, ToolSpec
-from dragoman.core.errors import ToolFailed
 from dragoman.core.messages import Message, ToolCall
 from dragoman.core.names import CallId, ProjectId
 from dragoman.core.workflows import Member, Staging, ToolKind, WorkflowTool
@@ -60,7 +59,7 @@ class McpCalled:
 
     def __init__(self) -> None:
         self.called: list[tuple[object, ...]] = []
-        self.fails: ToolFailed | None = None
+        self.fails: Exception | None = None
 
     async def call(
         self, project: ProjectId, server: str, tool: str, arguments: dict[str, Any], key: str, timeout_s: float

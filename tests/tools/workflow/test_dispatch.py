@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import logging
 
 import pytest
 from msgspec.structs import replace
 
 from dragoman.core.agents import ToolSpec
-from dragoman.core.errors import ToolFailed
+from dragoman.core.errors import ToolFailed, Unavailable
 from dragoman.core.workflows import Staging, ToolKind
 from dragoman.tools.registry import OUTPUT_BYTES_MAX
 from dragoman.tools.workflow import dispatch
@@ -91,7 +92,7 @@ async def test_so_many_schemas_are_remembered_and_no_more(bench: Bench):
         schema = {"type": "object", "required": [f"a{number}"]}
         outcome = await bench.call(replace(given, spec=replace(given.spec, parameters=schema)), json.dumps({"b": 1}))
         assert outcome.code == "bad_arguments"
-    assert len(bench.toolbox._checkers) <= dispatch.CHECKERS_MAX
+    assert len(bench.toolbox._checkers._known) <= dispatch.CHECKERS_MAX
 
 
 async def test_a_failure_is_an_outcome_with_its_sentence(bench: Bench):
@@ -149,3 +150,27 @@ async def test_a_result_is_cut_at_the_cap(bench: Bench):
         outcome = await bench.call(tool(ToolKind.MOCK), ask=Asked("x" * size), member=MEMBER)
         assert len(outcome.content) <= OUTPUT_BYTES_MAX
         assert ("left out" in outcome.content) == (size > OUTPUT_BYTES_MAX)
+
+
+async def test_an_outside_system_that_fails_is_told_once_to_who_runs_the_server_and_without_what_it_said(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO, "dragoman.tools"):
+        outcome = await bench.call(tool(ToolKind.WEBHOOK))  # there is none set
+        assert outcome.is_error
+        await bench.call(tool(ToolKind.MISSING))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"tool look_up ({KEY}) could not: tool_failed; project p, webhook of workflow v"),
+        ("INFO", f"tool look_up ({KEY}) could not: missing"),
+    ]
+
+
+async def test_a_secret_that_cannot_be_read_is_one_line_that_says_what_to_do(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+):
+    bench.mcp.fails = Unavailable("Put the old key back.", code="secret_unreadable")
+    outcome = await bench.call(tool(ToolKind.MCP, server="s"))
+    assert (outcome.code, "old key" in outcome.content) == ("tool_failed", False)
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("ERROR", None)
+    assert record.getMessage() == f"tool look_up ({KEY}) failed: Put the old key back.; project p"

@@ -7,6 +7,7 @@ import hmac
 import json
 import uuid
 from collections.abc import Callable
+from time import monotonic
 
 import pytest
 from aiohttp import web
@@ -290,6 +291,32 @@ async def test_no_try_begins_after_the_time_is_up(bench: Bench, serve: Serve):
     receiver = await serving(bench, serve, said(503))
     await bench.call(tool(repeat=Repeat.PURE, timeout_s=sum(WAITS_S)))
     assert len(receiver.requests) == 2 and bench.slept == [WAITS_S[0]]
+
+
+@pytest.mark.parametrize(("repeat", "content"), [(Repeat.ONCE, ""), (Repeat.IDEMPOTENT, "x")])
+async def test_a_try_that_hangs_leaves_time_for_another_where_there_may_be_one(
+    bench: Bench, serve: Serve, monkeypatch: pytest.MonkeyPatch, repeat: Repeat, content: str
+):
+    """The clock stands still meanwhile: what a try may take is the client's to measure."""
+    monkeypatch.setattr("dragoman.tools.workflow.webhook.TOTAL_S", 0.1)
+    release = asyncio.Event()
+    asked = 0
+
+    async def handler(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await release.wait()
+        return web.json_response({"result": "x"})
+
+    await bench.set_webhook(await serve(handler))
+    began = monotonic()
+    outcome = await bench.call(tool(repeat=repeat, timeout_s=1.0))
+    took_s = monotonic() - began
+    release.set()
+    assert (outcome.is_error, asked) == ((False, 2) if content else (True, 1))
+    assert outcome.content == content if content else outcome.code == "timeout"
+    assert took_s < 0.95 if content else took_s >= 0.95
 
 
 @pytest.mark.parametrize("repeat", [Repeat.ONCE, Repeat.IDEMPOTENT])

@@ -201,9 +201,9 @@ class ChatStream:
         """Take an entry in; whether it is told at once and not with the next one."""
         event = entry.event
         match event:
-            case ev.TurnReceived(messages=messages, restates=known):
+            case ev.TurnReceived():
                 self._runs[entry.run] = _Run(entry.run)
-                asked = asked_messages(messages, self._names, of=entry.run, at=entry.at, known=known)
+                asked = asked_messages(event.messages, self._names, of=entry.run, at=entry.at, known=event.restates)
                 return self._create(entry, asked)
             case ev.MessagesImported(messages=messages):
                 asked = asked_messages(messages, self._names, of=entry.run or f"m{entry.seq}", at=entry.at)

@@ -7,7 +7,6 @@ from dragoman.core.errors import BadRequest
 from dragoman.core.messages import said
 from dragoman.core.names import ConversationId
 from dragoman.core.widget import (
-    ORIGIN,
     BeginWidgetChat,
     BrowseWidgetChats,
     CloseWidgetChat,
@@ -22,6 +21,8 @@ from dragoman.dialects.rowboat.widget_shapes import BeginChat, Say, UserToken
 from dragoman.wire import structs
 from dragoman.wire.dialect import Request
 
+ORIGIN = "rowboat-widget"
+"""Of the conversations that are chats."""
 CLIENT_HEADER = "x-client-id"
 NO_CLIENT = "Missing client ID in request"
 NO_JSON = "Invalid JSON in request body"

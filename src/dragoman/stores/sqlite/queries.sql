@@ -309,7 +309,7 @@ cross join conversations c on c.tape = r.place >> 32
 where r.project = ?1 and r.started_at >= ?3 and r.number > coalesce((
     select o.number from runs o where o.project = ?1 and o.started_at < ?3 and o.epoch > 0
     order by o.number desc limit 1
-), 0) and e.kind = 'turn_received' and json_extract(e.body, '$.fingerprint') = ?2
+), 0) and e.kind in ('turn_received', 'turn_staged') and json_extract(e.body, '$.fingerprint') = ?2
 order by r.number desc limit 1
 
 -- name: last_run

@@ -38,7 +38,7 @@ select r.place, r.number, r.id, r.project, r.status, r.epoch, r.users, r.started
     r.pruned = 1,
     coalesce((
         select json_extract(e.body, '$.fingerprint') from entries e
-        where e.place = r.place and e.kind = 'turn_received'
+        where e.place = r.place and (e.kind = 'turn_received' or e.kind = 'turn_staged')
     ), '')
 from runs r order by r.place
 

@@ -131,7 +131,7 @@ class McpCaller:
     async def tools(self, found: Found) -> tuple[Definition, ...]:
         """Those it has now and that may be used, asked for anew. Raises ToolFailed."""
         with self._counted(found):
-            listed, _ = await self._ask(found, self._listing(found), found.server.timeout_s)
+            listed = await self._ask(found, self._listing(found), found.server.timeout_s)
         return tuple(tool for tool in listed.values() if allowed(found.server.tools, tool.name) and not fault_of(tool))
 
     async def _called(
@@ -157,8 +157,7 @@ class McpCaller:
         with self._counted(found):
             if pin is not None and (known := self._remembered(found)) is not None:
                 held(pin, tool, known.tools.get(tool), again=found.again)  # without connecting, if that is clear
-            items, _ = await self._ask(found, work, min(timeout_s, found.server.timeout_s))
-        return items
+            return await self._ask(found, work, min(timeout_s, found.server.timeout_s))
 
     async def _now(self, found: Found, session: "Session", tool: str) -> Definition | None:
         known = self._remembered(found)
@@ -189,7 +188,7 @@ class McpCaller:
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    async def _ask(self, found: Found, work: "Callable[[Session], Awaitable[T]]", total_s: float) -> tuple[T, str]:
+    async def _ask(self, found: Found, work: "Callable[[Session], Awaitable[T]]", total_s: float) -> T:
         server = found.server
         sdk = await _loaded()
         transports = self._transports(found)
@@ -200,7 +199,7 @@ class McpCaller:
             self._trusted = await asyncio.to_thread(self._tls)
         answer, spoken = await sdk.ask(server, transports, vetted, self._trusted, work, total_s=total_s)
         _remember(self._spoken, (found.project, server), spoken)
-        return answer, spoken
+        return answer
 
     def _transports(self, found: Found) -> tuple[str, ...]:
         server = found.server

@@ -21,8 +21,6 @@ from mcp_types import jsonrpc_message_adapter
 from dragoman.core.errors import ToolFailed
 from dragoman.tools.mcp.servers import Server
 
-RECEIVED_BYTES_MAX = 4 * 1024 * 1024
-"""All that a program may write to its stdout for one call."""
 STRANGE_LINES_MAX = 1_000
 """Many programs greet on their stdout, and few mean it; so many lines that are no messages are passed over."""
 COMPLAINT_BYTES_MAX = 2_000
@@ -35,7 +33,8 @@ LOOK_S = 0.01
 
 
 class Program:
-    """What is known of one that runs. `failure` is what went wrong first."""
+    """What is known of one that runs. It may write `bytes_max` to its stdout, all in all; `failure` is what went wrong
+    first."""
 
     def __init__(self, server: Server, *, bytes_max: int) -> None:
         self._server = server
@@ -63,6 +62,20 @@ class Program:
                 await _end(process)
 
     async def _started(self) -> Process:
+        """Cancelled meanwhile, it is started all the same, and ended as ever: asyncio would kill the program and leave
+        what that had started, and would wait for it as long as it holds the pipes."""
+        starting = asyncio.ensure_future(self._start())  # noqa: TID251 - it is waited for right here
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            while not starting.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait((starting,))
+            if starting.exception() is None:
+                await _end(starting.result())
+            raise
+
+    async def _start(self) -> Process:
         try:
             return await asyncio.create_subprocess_exec(
                 *self._server.command,

@@ -4,7 +4,6 @@ mocked in this turn by name ─► model          mocked by the test profile ─
 mock ─► model   MCP ─► server   webhook ─► HTTP   search ─► sources   missing ─► a sentence
 """
 
-import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ from dragoman.core.workflows import SEARCH, Staging, ToolKind, WorkflowTool
 from dragoman.runtime.sources import Sources
 from dragoman.runtime.tool_ports import CallContext, StagedCall, ToolOutcome
 from dragoman.tools.arguments import Arguments, BadArguments, Run
-from dragoman.tools.brought_schemas import BroughtChecker
+from dragoman.tools.brought_schemas import BroughtCheckers
 from dragoman.tools.registry import carried_out
 from dragoman.tools.workflow.mock import invented
 from dragoman.tools.workflow.search import searched
@@ -26,6 +25,7 @@ from dragoman.tools.workflow.webhook import Webhooks
 
 CHECKERS_MAX = 256
 """Schemas that are remembered."""
+_OUTSIDE = (ToolKind.WEBHOOK, ToolKind.MCP)
 
 
 class McpCaller(Protocol):
@@ -45,8 +45,7 @@ class WorkflowToolbox:
         self._webhooks = webhooks
         self._mcp = mcp
         self._sources = sources
-        self._checkers: dict[bytes, BroughtChecker | None] = {}
-        """By schemas; None = that one is none that can be used."""
+        self._checkers = BroughtCheckers(CHECKERS_MAX)
 
     async def call(self, call: ToolCall, staged: StagedCall, context: CallContext) -> ToolOutcome:
         """See `runtime.tool_ports.WorkflowTools.call`."""
@@ -64,7 +63,9 @@ class WorkflowToolbox:
             return ToolOutcome(f"There is no tool {call.name[:100]!a}.", True, "unknown_tool")
         if mocked is not None or (staged.tool is not None and staged.tool.kind is ToolKind.MOCK):
             spec = msgspec.structs.replace(spec, repeat=Repeat.PURE)  # nothing happens but that a model is asked
-        return await carried_out(spec, self._check(spec, call), run, call, context)
+        kind = staged.ran_by(call.name)
+        outside = f"{kind} of workflow {staged.staging.workflow}" if kind in _OUTSIDE else ""
+        return await carried_out(spec, self._check(spec, call), run, call, context, outside=outside)
 
     def _run(self, tool: WorkflowTool, call: ToolCall) -> Run:
         match tool.kind:
@@ -99,15 +100,7 @@ class WorkflowToolbox:
 
     def _check(self, spec: ToolSpec, call: ToolCall) -> Callable[[Arguments], None]:
         """A schema that is none, or takes too long, lets every object pass: who runs the tool looks at it too."""
-        key = hashlib.sha256(msgspec.json.encode(spec.parameters, order="sorted")).digest()
-        if key not in self._checkers:
-            if len(self._checkers) >= CHECKERS_MAX:
-                self._checkers.clear()
-            try:
-                self._checkers[key] = BroughtChecker(spec.parameters)
-            except ValueError:
-                self._checkers[key] = None
-        checker = self._checkers[key]
+        checker = self._checkers.of(spec.parameters)
 
         def check(arguments: Arguments) -> None:
             if checker is not None:
@@ -122,11 +115,9 @@ def _mocked(name: str, staged: StagedCall) -> str | None:
     """What is gone by if the result is invented in this turn, None if it is not."""
     staging: Staging = staged.staging
     own = "" if staged.tool is None else staged.tool.instructions
-    if name in staging.mocks:
-        return staging.mocks[name] or own
-    if staging.mock_all and not (staged.tool is None and name == SEARCH):
-        return staging.mock_prompt or own
-    return None
+    if not staged.mocks(name):
+        return None
+    return (staging.mocks[name] if name in staging.mocks else staging.mock_prompt) or own
 
 
 def _mock(spec: ToolSpec, instructions: str) -> Run:

@@ -173,7 +173,8 @@ def result_of(answer: Answer) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ToolFailed(
             f'The webhook answered {answer.status} with something that is no JSON; it must answer {{"result": …}}.'
-            f"{_words(answer)}"
+            f"{_words(answer)}",
+            internal="no JSON",
         ) from None
     if isinstance(read, dict) and "result" in read:
         result = cast("dict[str, object]", read)["result"]
@@ -192,7 +193,7 @@ def _refused(answer: Answer) -> ToolFailed:
         phrase = f"{answer.status} {HTTPStatus(answer.status).phrase}"
     except ValueError:
         phrase = str(answer.status)
-    return ToolFailed(f"Error: the webhook answered {phrase}.{_words(answer)}")
+    return ToolFailed(f"Error: the webhook answered {phrase}.{_words(answer)}", internal=f"status {answer.status}")
 
 
 def _words(answer: Answer) -> str:
