@@ -37,6 +37,9 @@ CONFIG = """
 expected-statuses = ["2xx", "3xx", "4xx", 501]
 """
 """501 is what a row answers that is known and not offered."""
+UNFIT = {"rowboat": ("missing_required_header",)}
+"""Checks that a wire cannot pass by its own rules: without a credential Rowboat's answer is 400 (rowboat spec 1.2), and
+the check knows 401 alone. The conformance tests look at it."""
 PHASE = "coverage"
 """What lies at the edges of each schema, and just beyond: the most requests for the time."""
 LEFT_OUT = r"^/api/cli/v1/(?!auth/|tunnel/)|/(automations|investigations|watcher-agents)"
@@ -61,7 +64,8 @@ def test_every_answer_is_as_the_document_says(server: Stage, tmp_path: Path, nam
     front = server.url + (SUB_PATH if name == "house" else "")
     command = [sys.executable, "-c", FUZZ, "--config-file", str(config), "run", f"{front}/openapi/{name}.json"]
     command += ["--url", front, "--header", f"Authorization: Bearer {server.credential}"]
-    command += ["--checks", ",".join(CHECKS), "--phases", PHASE]
+    checks = [check for check in CHECKS if check not in UNFIT.get(name, ())]
+    command += ["--checks", ",".join(checks), "--phases", PHASE]
     command += ["--exclude-path-regex", LEFT_OUT, "--request-timeout", str(REQUEST_S), "--seed", str(SEED)]
     command += ["--generation-database", "none", "--continue-on-failure", "--no-color", "--warnings", "off"]
     env = python_env("schemathesis")
