@@ -1,3 +1,4 @@
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -124,14 +125,24 @@ async def test_a_shelf_costs_what_its_owner_has_and_not_what_the_project_has(
     assert costs[1] <= costs[0] * 1.5
 
 
+async def settled_cost(connection: Connection, name: str, *args: object) -> int:
+    """Once the table was vacuumed and analysed, as the server does by itself before long. What somebody still looks at
+    is not cleared away at the first try, so the least of a few counts: what grows with the table grows in all."""
+    costs: list[int] = []
+    for _ in range(5):
+        await connection.execute("vacuum analyze runs")
+        costs.append(await cost(connection, name, *args))
+        await asyncio.sleep(0.02)
+    return min(costs)
+
+
 async def test_what_is_at_work_costs_the_same_however_much_its_owner_has(store: PostgresStore, connection: Connection):
     costs: list[int] = []
     for more in (5, 200):
         for number in range(more):
             await say(store, f"c{more}-{number}", f"r{more}-{number}", "q", "a")
         await begin(store, f"live{more}", f"live{more}")
-        await connection.execute("vacuum analyze runs")  # as the server does by itself before long
-        costs.append(await cost(connection, "conversations_live", PROJECT, "c1"))
+        costs.append(await settled_cost(connection, "conversations_live", PROJECT, "c1"))
         assert len(await store.live_of(PROJECT, "c1")) == len(costs)
     assert costs[1] <= costs[0] + 5
 
