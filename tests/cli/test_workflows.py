@@ -52,9 +52,9 @@ def test_one_is_imported_published_listed_and_unpublished(cli: CommandLine):
         (first["id"], 1, True),
         (second["id"], 2, False),
     ]
-    assert [line.split()[:3] for line in cli.ok("workflows", "ls").out.splitlines()] == [
-        [first["id"], "Shop", "published"],
-        [second["id"], "Mine", "20" + listed[1]["created_at"][2:10]],
+    assert [line.split()[:4] for line in cli.ok("workflows", "ls").out.splitlines()] == [
+        [first["id"], "1", "Shop", "published"],
+        [second["id"], "2", "Mine", "20" + listed[1]["created_at"][2:10]],
     ]
 
     refused = cli.run("workflows", "unpublish", second["id"])

@@ -126,9 +126,12 @@ def ls(project: str, as_json: bool) -> None:
         ours = [{"id": name, "name": name, "published": name == live, "configured": True} for name in configured]
         say_json([*map(_listed, found), *ours])
         return
-    rows = [(line.id, line.name, "published" if line.published else "", stamp(line.created_at)) for line in found]
-    rows += [(name, name, "published" if name == live else "", "configuration") for name in configured]
-    say_table(("ID", "NAME", "STATE", "MADE"), rows)
+    rows = [
+        (line.id, str(line.number), line.name, "published" if line.published else "", stamp(line.created_at))
+        for line in found
+    ]
+    rows += [(name, "", name, "published" if name == live else "", "configuration") for name in configured]
+    say_table(("ID", "NO", "NAME", "STATE", "MADE"), rows)
     if not rows:
         note("No workflow. Take one in with: dragoman workflows import FILE")
 

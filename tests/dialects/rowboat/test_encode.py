@@ -132,6 +132,7 @@ def test_what_does_not_end_with_a_text_for_the_user_is_an_error(
         (ev.RunFailed("upstream_failed", "The model failed."), 502, "The model failed."),
         (ev.RunFailed("upstream_limited", "Busy."), 502, "Busy."),
         (ev.RunFailed("upstream_idle", "Too slow."), 504, "Too slow."),
+        (ev.RunFailed("retries_exhausted", "The server stopped."), 502, "The server stopped."),
         (ev.RunFailed("unavailable", "Later."), 503, "Later."),
         (ev.RunFailed("step_limit", "Too many steps."), 500, "Too many steps."),
         (ev.RunFailed("time_limit", ""), 500, "Internal server error"),

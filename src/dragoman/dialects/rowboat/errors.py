@@ -32,6 +32,8 @@ STATUSES = {
     "not_offered": 501,
     "upstream_idle": 504,
 }
+ENDS = {"upstream_idle": 504, "unavailable": 503, "retries_exhausted": 502}
+"""Of turns that failed, by their codes."""
 NOT_FOUND = {
     "route": "Not Found",
     "conversation": "Conversation not found",
@@ -90,11 +92,11 @@ def _headers(error: DragomanError) -> Headers:
 
 
 def refusal_of(end: ev.RunEnd) -> Reply:
-    """Q6: never 200. What a model or an outside system spoiled is 502 (504 if it took too long), all else 500."""
+    """Q6: never 200. What a model or an outside system spoiled is 502 (504 if it took too long), and so is a turn at
+    which the server stopped each time, as on other wires; all else 500."""
     status = 500
     if isinstance(end, ev.RunFailed):
-        status = 504 if end.code == "upstream_idle" else 502 if end.code.startswith("upstream_") else 500
-        status = 503 if end.code == "unavailable" else status
+        status = ENDS.get(end.code, 502 if end.code.startswith("upstream_") else 500)
     return json_reply(Refusal(failure_of(end)), status=status)
 
 
