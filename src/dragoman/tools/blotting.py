@@ -2,7 +2,7 @@
 with, and what they say goes to models, to callers and onto tapes. Pure."""
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 from dragoman.core.errors import ToolFailed
@@ -17,11 +17,21 @@ _PLAIN = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 Headers = Sequence[tuple[str, str]]
 
 
+def blot(text: str, secrets: Sequence[str]) -> str:
+    """The text without the secrets, which come `longest_first`."""
+    for secret in secrets:
+        text = text.replace(secret, BLOT)
+    return text
+
+
+def longest_first(forms: Iterable[str], *, chars_min: int) -> list[str]:
+    """Each once, without those that are too short: one may be the beginning of another."""
+    return sorted({form for form in forms if len(form) >= chars_min}, key=len, reverse=True)
+
+
 def without_secrets(text: str, headers: Headers) -> str:
     """Values of headers, and what stands behind a scheme such as `Bearer`, as they are and as JSON writes them."""
-    for form in _forms(headers):
-        text = text.replace(form, BLOT)
-    return text
+    return blot(text, _forms(headers))
 
 
 @contextmanager
@@ -38,8 +48,8 @@ def blotted(headers: Headers) -> Generator[None]:
 
 
 def _forms(headers: Headers) -> list[str]:
-    """Longest first: one may be the beginning of another."""
     values = [value for name, value in headers if name.lower() not in _PLAIN]
     texts = {text for value in values for text in (value, value.partition(" ")[2])}
-    forms = {form for text in texts for form in (text, json.dumps(text)[1:-1]) if len(text) >= SECRET_CHARS_MIN}
-    return sorted(forms, key=len, reverse=True)
+    return longest_first(
+        (form for text in texts for form in (text, json.dumps(text)[1:-1])), chars_min=SECRET_CHARS_MIN
+    )

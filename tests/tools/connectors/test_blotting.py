@@ -8,7 +8,8 @@ import pytest
 
 from dragoman.core.connectors import Executed
 from dragoman.runtime.connectors import Opened
-from dragoman.tools.connectors.blotting import BLOT, without_secrets
+from dragoman.tools.blotting import BLOT
+from dragoman.tools.connectors.blotting import without_secrets
 
 SECRETS: dict[str, Any] = {
     "user": "robot@example.com",

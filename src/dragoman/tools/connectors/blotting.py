@@ -11,17 +11,16 @@ from msgspec.structs import replace
 
 from dragoman.core.connectors import Executed
 from dragoman.runtime.connectors import Opened
+from dragoman.tools.blotting import blot, longest_first
 
-BLOT = "[secret]"
 SECRET_CHARS_MIN = 6
 """Shorter values are not blotted out: they would tear holes into every text and protect nothing."""
 
 
 def without_secrets(executed: Executed, connector: Opened) -> Executed:
     """Secrets as they are, and as JSON and URLs write them."""
-    forms = {form for text in _sent(connector) for form in (text, json.dumps(text)[1:-1], quote(text, safe=""))}
-    # Longest first: one may be the beginning of another.
-    secrets = sorted((form for form in forms if len(form) >= SECRET_CHARS_MIN), key=len, reverse=True)
+    forms = (form for text in _sent(connector) for form in (text, json.dumps(text)[1:-1], quote(text, safe="")))
+    secrets = longest_first(forms, chars_min=SECRET_CHARS_MIN)
     if not secrets:
         return executed
     try:
@@ -62,9 +61,7 @@ def _texts(value: object) -> Iterator[str]:
 
 def _blotted(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, BLOT)
-        return value
+        return blot(value, secrets)
     if isinstance(value, dict):
         table = cast("dict[str, Any]", value)
         return {_blotted(name, secrets): _blotted(each, secrets) for name, each in table.items()}
