@@ -45,19 +45,12 @@ from dragoman.runtime.connector_checks import (
     shown_type,
 )
 from dragoman.runtime.crossing import uncrossed
+from dragoman.runtime.ports import Sealer
 from dragoman.runtime.reach import Reach
 
 RECORDS = "connector"
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-class Sealer(Protocol):
-    """Keeps secrets. What was sealed can be opened by nobody who has only the store."""
-
-    def seal(self, secret: bytes, context: str) -> str: ...
-
-    def open(self, text: str, context: str) -> bytes: ...
 
 
 class Body(Struct, frozen=True):

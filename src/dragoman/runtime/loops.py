@@ -3,7 +3,7 @@
 Where a wire asks for no loop of its own, nothing of this applies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -113,3 +113,8 @@ def called_in(messages: Sequence[Message]) -> frozenset[CallId]:
     """Ids that are taken."""
     ids = [part.call_id for message in messages for part in message.parts if isinstance(part, ToolResult)]
     return frozenset((*ids, *(call.id for message in messages for call in message.calls)))
+
+
+def results_in(messages: Iterable[Message]) -> dict[CallId, ToolResult]:
+    """Results by the calls that they are of."""
+    return {part.call_id: part for message in messages for part in message.parts if isinstance(part, ToolResult)}

@@ -287,6 +287,17 @@ class Store(Log, Conversations, Runs, Protocol):
     async def close(self) -> None: ...
 
 
+class Sealer(Protocol):
+    """Keeps secrets. What was sealed can be opened by nobody who has only the store, and only in the same context: what
+    the secret is and whose."""
+
+    def seal(self, secret: bytes, context: str) -> str: ...
+
+    def open(self, text: str, context: str) -> bytes:
+        """Raises Unavailable if it was sealed with another key, in another context, or is damaged."""
+        ...
+
+
 # -- models ----------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ the id was changed, it leads nowhere.
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,7 @@ from dragoman.core.errors import BadRequest, Conflict, NotFound
 from dragoman.core.names import Clock, ProjectId
 from dragoman.core.records import Record, Records
 from dragoman.runtime.crossing import uncrossed
+from dragoman.runtime.ports import Sealer
 from dragoman.runtime.reach import host_of, is_local, is_numeric, literal
 
 RECORDS = "project_settings"
@@ -46,14 +47,6 @@ Transport = Literal["", "http", "sse"]
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _SECRET = re.compile(r"[0-9a-f]{64}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-
-
-class Sealer(Protocol):
-    """Keeps secrets, as in `runtime.connectors`."""
-
-    def seal(self, secret: bytes, context: str) -> str: ...
-
-    def open(self, text: str, context: str) -> bytes: ...
 
 
 class McpServer(Struct, frozen=True):

@@ -44,6 +44,7 @@ from dragoman.core.resources import (
     TokenLimits,
 )
 from dragoman.runtime.crossing import uncrossed
+from dragoman.runtime.ports import Sealer
 from dragoman.runtime.resource_checks import (
     KINDS,
     changed,
@@ -62,12 +63,6 @@ KNOWN_MAX = 500
 
 C = TypeVar("C")
 S = TypeVar("S", bound=Struct)
-
-
-class Sealer(Protocol):
-    """Keeps secrets. What was sealed can be opened by nobody who has only the store."""
-
-    def seal(self, secret: bytes, context: str) -> str: ...
 
 
 class Turns(Protocol):

@@ -9,7 +9,7 @@ report still do. Hand-overs are read from the messages, since not every caller's
 of `TRANSFER` and its result say who was asked for and who got the word, and the rules say how.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from dragoman.core.names import CallId
 from dragoman.core.operations import TurnView
 from dragoman.core.transcript import ended_well
 from dragoman.core.workflows import TRANSFER, Staging, Workflow, target_of
-from dragoman.runtime.loops import since_question
+from dragoman.runtime.loops import results_in, since_question
 from dragoman.runtime.workflow import Cast, Stage, open_cast
 
 
@@ -73,7 +73,7 @@ class _Retelling:
     def __init__(self, cast: Cast, messages: Sequence[Message]) -> None:
         self._cast = cast
         self._messages = messages
-        self._results = _results(messages)
+        self._results = results_in(messages)
         self._handings: list[ev.HandedOver] = []
         self._refused: set[CallId] = set()
 
@@ -123,7 +123,3 @@ class _Retelling:
         if isinstance(part, ToolResult) and part.call_id in self._refused:
             return replace(part, is_error=True)
         return part
-
-
-def _results(messages: Sequence[Message]) -> Mapping[CallId, ToolResult]:
-    return {part.call_id: part for message in messages for part in message.parts if isinstance(part, ToolResult)}

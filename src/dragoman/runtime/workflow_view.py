@@ -8,7 +8,7 @@ somebody else in the assistant's role. Sources: rowboat spec 4.3 (texts only), 4
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from dragoman.core.messages import Message, Part, Text, ToolCall, ToolResult, sa
 from dragoman.core.names import CallId
 from dragoman.core.operations import TurnView
 from dragoman.core.workflows import TRANSFER, Handing
+from dragoman.runtime.loops import results_in
 from dragoman.runtime.weights import beginning
 
 FINDING_CHARS_MAX = 8_000
@@ -91,7 +92,7 @@ class _Telling:
         self._viewer = viewer
         self._mine = mine
         self._handings = iter(handings)
-        self._results = _results(messages)
+        self._results = results_in(messages)
         self._calls: dict[CallId, tuple[str, ToolCall]] = {}
         """Of others: who called, and what."""
         self._told: list[Message] = []
@@ -175,10 +176,6 @@ class _Telling:
     def _went_through(self, call: ToolCall) -> bool:
         result = self._results.get(call.id)
         return result is not None and not result.is_error
-
-
-def _results(messages: Iterable[Message]) -> Mapping[CallId, ToolResult]:
-    return {part.call_id: part for message in messages for part in message.parts if isinstance(part, ToolResult)}
 
 
 def _aloud(part: Part) -> Part:
