@@ -17,6 +17,9 @@ kind = "scripted"
 file = "script.toml"
 [agents.assistant]
 ask = ["write_file"]
+[limits]  # all tests of this file ask one server, as often as it takes
+per_ip_rpm = 0
+per_credential_rpm = 0
 """
 
 SCRIPT = """
