@@ -408,3 +408,23 @@ async def test_a_fault_of_ours_is_no_result_and_is_kept_as_an_error():
         await place.run(Suite((SAYS,)))
     (kept,) = await place.runs.ls(P)
     assert (kept.status, kept.detail) == (Status.ERROR, "It broke for a reason that is ours.")
+
+
+async def test_what_is_kept_last_is_the_end_however_slow_a_write_before_it() -> None:
+    """A write goes on in its store when who waits for it is cancelled."""
+    written: list[SimulationRun] = []
+
+    async def write(run: SimulationRun) -> None:
+        await asyncio.sleep(0.05)
+        written.append(run)
+
+    async def keep(run: SimulationRun) -> None:
+        await asyncio.shield(asyncio.create_task(write(run)))
+
+    async def simulate(at: int, attempt: int) -> SimulationResult:
+        return SimulationResult("s", attempt, Verdict.PASS, "", ())
+
+    run = SimulationRun("1", "suite", "w", Status.RUNNING, 1, 0.0)
+    running = simulating._Running(run, simulate, keep, lambda _: None)  # pyright: ignore[reportPrivateUsage]
+    assert await running.through(1, 1, concurrency=1, stop=asyncio.Event()) is Status.COMPLETED
+    assert len(written) == 1

@@ -13,6 +13,7 @@ Each turn is stateless and leaves nothing on a disk, as a turn of the chat API t
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from msgspec import Struct
@@ -279,11 +280,11 @@ class _Running:
         places = asyncio.Semaphore(concurrency)
         planned = [(at, attempt) for at in range(simulations) for attempt in range(1, attempts + 1)]
         async with asyncio.TaskGroup() as group:
-            beating = group.create_task(self._beat())
+            group.create_task(self._beat(over := asyncio.Event()))
             work = [group.create_task(self._one(places, at, attempt)) for at, attempt in planned]
             stopping = group.create_task(_cancel_when(stop, work))
             await asyncio.wait(work)
-            beating.cancel()
+            over.set()
             stopping.cancel()
         return Status.COMPLETED if len(self._results) == len(planned) else Status.CANCELLED
 
@@ -293,10 +294,12 @@ class _Running:
         self._results[at, attempt] = result
         self._told(result)
 
-    async def _beat(self) -> None:
-        while True:
+    async def _beat(self, over: asyncio.Event) -> None:
+        """It is not cancelled: a write that was cut off may still be on its way, and land behind the last one."""
+        while not over.is_set():
             await self._keep(self.so_far)
-            await asyncio.sleep(BEAT_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), BEAT_S)
 
 
 async def _cancel_when(stop: asyncio.Event, work: Sequence[asyncio.Task[None]]) -> None:
